@@ -1,0 +1,122 @@
+"""The agent: builds the parts of each database, runs their steps in threads, and stops them in order.
+
+Invariants, checked by the tests after every step:
+1. shipped ≤ captured ≤ committed, and none of them goes back within a generation.
+2. No checkpoint of ours passes captured; while following we hold a read transaction or the write barrier.
+3. An object is put once, its bytes final before the first attempt.
+4. Units of a generation are contiguous and chained; a hole in one store ends at a full.
+5. Doubt about continuity begins a new generation, with its reason; never a guess.
+8. The database, its -wal and -shm are touched in source/ alone, and there through apsw alone.
+9. After any crash, restore yields the database as it was after some commit, not older than the last shipped.
+(6 and 7 belong to prune and restore.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+
+from replicator.clock import Clock
+from replicator.config import AgentConfig, DatabaseConfig
+from replicator.core.errors import Interrupted
+from replicator.follower import Follower
+from replicator.loop import Loop
+from replicator.marks import Snapshot
+from replicator.source.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Replicates one or more databases until ``stop``.
+
+    ``start`` returns when every database is followed or waited for, and raises what makes following
+    impossible. ``wait`` blocks until the agent ends and raises what ended it. Also a context manager.
+    """
+
+    def __init__(self, databases: Sequence[DatabaseConfig] | AgentConfig) -> None:
+        found = databases.databases if isinstance(databases, AgentConfig) else tuple(databases)
+        self._clock = Clock()
+        self._watcher = Watcher()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._local = Loop("capture", min(4, 1 + len(found)), self._clock, self._fail)
+        self._remote = Loop("ship", min(8, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail)
+        self._followers = [
+            Follower(each, self._clock, self._watcher, self._local, self._remote, self._fail) for each in found
+        ]
+
+    def start(self) -> None:
+        """Open state, make ourselves known to the stores, and begin to follow."""
+        try:
+            for follower in self._followers:
+                follower.open()
+        except BaseException:
+            for follower in self._followers:
+                follower.close()
+            raise
+        self._local.start()
+        self._remote.start()
+        for follower in self._followers:
+            follower.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the agent has ended; False after *timeout*. Raises what ended it."""
+        ended = self._ended.wait(timeout)
+        if self._failure is not None:
+            raise self._failure
+        return ended
+
+    def wait_captured_and_shipped(self, timeout: float | None = None) -> None:
+        """Block until all that is committed now is in every store, with a full backup under it."""
+        deadline = None if timeout is None else self._clock.now() + timeout
+        for follower in self._followers:
+            follower.hurry()
+        while not all(follower.safe for follower in self._followers):
+            self._ended.wait(0.01)
+            if self._failure is not None:
+                raise self._failure
+            if deadline is not None and self._clock.now() > deadline:
+                raise Interrupted("not everything reached the stores in time", hint="see `status`")
+
+    def stop(self, *, settle: bool = False, ship_seconds: float = 10.0) -> None:
+        """Capture the rest, ship it for at most *ship_seconds*, and let go.
+
+        Nothing is lost where that is too short: it lies in the spool. With *settle* the main file is
+        brought up to date, for an application that has ended.
+        """
+        log.info("agent.stopping")
+        for follower in self._followers:
+            with contextlib.suppress(Exception):
+                follower.finish(settle=settle)
+        deadline = self._clock.now() + ship_seconds
+        while self._failure is None and self._clock.now() < deadline:
+            if all(follower.shipped for follower in self._followers):
+                break
+            self._ended.wait(0.01)
+        for follower in self._followers:
+            follower.stopping = True
+        self._local.stop()
+        self._remote.stop()
+        self._watcher.stop()
+        for follower in self._followers:
+            follower.close()
+        self._ended.set()
+
+    def status(self) -> dict[str, Snapshot]:
+        """How far everything is, by database path."""
+        return {follower.path: follower.marks.snapshot() for follower in self._followers}
+
+    def __enter__(self) -> Agent:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _fail(self, failure: BaseException) -> None:
+        if self._failure is None:
+            self._failure = failure
+        self._ended.set()

@@ -1,0 +1,311 @@
+"""Backup: a full backup of a database that goes on being written, without a long read mark or a local copy.
+
+Chunks of the main file are read at leisure. Whatever a checkpoint may have written meanwhile had a frame in
+the log, so its page is in the set of touched pages; chunks with such pages are read again, and the last of
+them exactly, at one captured commit. What was read before is then the database at that commit, byte by byte,
+and the sum of its page hashes has to agree with what capture followed.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from replicator.clock import Clock
+from replicator.core.checksum import pages_checksum
+from replicator.core.chunk_table import ChunkTable, Earlier
+from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound
+from replicator.core.full import (
+    FRAME_CHUNKS,
+    PACK_BYTES,
+    Manifest,
+    ManifestHead,
+    PackBuilder,
+    chunk_bytes_for,
+    chunk_hash,
+    decode_manifest,
+    encode_manifest,
+)
+from replicator.core.names import FULL, FullName, PackName, parse_name
+from replicator.core.position import Position
+from replicator.core.times import month_of
+from replicator.moment import Followed, Moment
+from replicator.state import StateFolder
+from replicator.store import Store
+
+log = logging.getLogger(__name__)
+
+# Passes over what was touched meanwhile end when they no longer halve it, or when this little is left, which
+# is read in some milliseconds with the capture held still.
+LEFT_FOR_THE_END = 256
+PASSES_MAX = 6
+
+
+class ContentDiffers(Exception):
+    """The file is not what capture followed: the generation cannot go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullResult:
+    position: Position
+    database_bytes: int
+    stored_bytes: int
+    chunks: int
+    chunks_new: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Work:
+    """One full backup in the making."""
+
+    followed: Followed
+    table: ChunkTable
+    earlier: Earlier
+    builder: PackBuilder
+    packs: list[str]
+    page_size: int
+    chunk_bytes: int
+    stem: Callable[[], PackName]
+    stored_bytes: int = 0
+    chunks_new: int = 0
+
+    @property
+    def pages_per_chunk(self) -> int:
+        return self.chunk_bytes // self.page_size
+
+    def chunks_of(self, pgnos: Iterable[int]) -> set[int]:
+        return {(pgno - 1) // self.pages_per_chunk for pgno in pgnos}
+
+
+class FullBackup:
+    """Makes fulls for one store. Not to be run twice at a time.
+
+    *reserve* is called with the database held still, before the manifest is put: what is captured from then
+    on has to reach the store too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        state: StateFolder,
+        clock: Clock,
+        *,
+        reserve: Callable[[Moment], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._clock = clock
+        self._reserve = reserve
+        self._stopping = stopping
+
+    def run(self, followed: Followed) -> FullResult:
+        """Make one. Raises StoreError (try again), ContentDiffers, SourceError, or Interrupted."""
+        began = self._clock.now()
+        with followed.collecting_touched() as touched:
+            with followed.hold_still() as moment:
+                tip, lineage = moment.tip, moment.lineage
+            chunk_bytes = chunk_bytes_for(lineage.page_size)
+            earlier = Earlier(self._newest_of_month(tip.observed, chunk_bytes, lineage.page_size))
+            time = tip.observed // 1_000_000 * 1_000_000
+            work = _Work(
+                followed, ChunkTable(-(-tip.pages * lineage.page_size // chunk_bytes)), earlier,
+                PackBuilder(len(earlier.packs)), list(earlier.packs), lineage.page_size, chunk_bytes,
+                lambda: PackName(time, lineage.generation, tip.txid, secrets.token_hex(8)),
+            )  # fmt: skip
+            self._read_at_leisure(work, tip.pages, touched)
+            moment = self._read_the_rest(work, touched)
+        self._put_pack(work)
+        head = self._commit(work, moment)
+        seconds = self._clock.now() - began
+        log.info(
+            "full.stored",
+            extra={
+                "store": self._store.url,
+                "txid": f"{head.txid:016x}",
+                "bytes_in": head.database_bytes,
+                "bytes_out": work.stored_bytes,
+                "duration_ms": round(seconds * 1000),
+            },
+        )
+        return FullResult(
+            head.position, head.database_bytes, work.stored_bytes, head.chunks, work.chunks_new, seconds
+        )
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def _read_at_leisure(self, work: _Work, pages: int, touched: set[int]) -> None:
+        """All chunks that no checkpoint can have touched; passes repeat while they get markedly fewer."""
+        todo: set[int] | range = range(-(-pages * work.page_size // work.chunk_bytes))
+        for _ in range(PASSES_MAX):
+            with work.followed.hold_still() as moment:
+                # Pages with frames in the log may be written to the main file at any time: not now.
+                logged = work.chunks_of(moment.unsettled)
+                last = (moment.tip.pages - 1) // work.pages_per_chunk
+            now = [index for index in todo if index not in logged and index < last]
+            self._read_main(work, now)
+            with work.followed.hold_still() as moment:
+                again = work.chunks_of(touched)
+                touched.clear()
+                touched.update(moment.unsettled)
+            left = (set(todo) - set(now)) | again
+            for index in again:
+                if index < len(work.table):
+                    work.table.forget(index)
+            if len(left) <= LEFT_FOR_THE_END or len(left) * 2 > len(todo):
+                return
+            todo = left
+
+    def _read_main(self, work: _Work, indexes: list[int]) -> None:
+        """Chunks of the main file as they are just now, in runs of neighbours."""
+        for run in _neighbours(indexes, FRAME_CHUNKS):
+            if self._stopping():
+                raise Interrupted("the full backup was stopped")
+            content = work.followed.database.main_bytes(run[0] * work.chunk_bytes, len(run) * work.chunk_bytes)
+            size = work.chunk_bytes
+            self._take(work, run, [content[i * size : (i + 1) * size] for i in range(len(run))])
+            if work.builder.size >= PACK_BYTES:
+                self._put_pack(work)
+
+    def _read_the_rest(self, work: _Work, touched: set[int]) -> Moment:
+        """What is left, exactly, at one commit, with capture held still and nothing sent meanwhile."""
+        with work.followed.hold_still() as moment:
+            pages = moment.tip.pages
+            before = len(work.table)
+            work.table.resize(-(-pages * work.page_size // work.chunk_bytes))
+            for index in work.chunks_of(touched):
+                if index < len(work.table):
+                    work.table.forget(index)
+            if before:
+                # The last chunk may have been whole before and be short now, or the other way round.
+                for index in {min(before, len(work.table)) - 1, len(work.table) - 1}:
+                    work.table.forget(index)
+            for run in _neighbours(work.table.missing(), FRAME_CHUNKS):
+                self._take(work, run, [self._exact(work, moment, index) for index in run])
+            self._reserve(moment)
+        return moment
+
+    def _exact(self, work: _Work, moment: Moment, index: int) -> bytes:
+        first = index * work.pages_per_chunk + 1
+        parts: list[bytes] = []
+        for pgno in range(first, min(first + work.pages_per_chunk, moment.tip.pages + 1)):
+            page = moment.pages.before(pgno)
+            if page is None:
+                raise ContentDiffers(f"page {pgno} of the last captured commit is not at hand any more")
+            parts.append(page)
+        return b"".join(parts)
+
+    def _take(self, work: _Work, indexes: list[int], chunks: list[bytes]) -> None:
+        """Describe chunks, and store those that an earlier full does not hold."""
+        new: list[int] = []
+        contents: list[bytes] = []
+        for index, content in zip(indexes, chunks, strict=True):
+            digest = chunk_hash(content)
+            first = index * work.pages_per_chunk + 1
+            work.table.describe(index, digest, pages_checksum(content, first, work.page_size))
+            found = work.earlier.find(index, digest)
+            if found is not None:
+                work.table.locate([index], *found)
+            else:
+                new.append(index)
+                contents.append(content)
+        if new:
+            work.table.locate(new, work.builder.add(contents))
+            work.chunks_new += len(new)
+
+    # --- storing ---------------------------------------------------------------------------------------
+
+    def _put_pack(self, work: _Work) -> None:
+        pack = work.builder.take()
+        if pack is None:
+            return
+        name = str(work.stem())
+        self._store.put(name, pack)
+        work.packs.append(name)
+        work.stored_bytes += len(pack)
+
+    def _commit(self, work: _Work, moment: Moment) -> ManifestHead:
+        """Compare the sums, confirm the packs, put the manifest: only now the backup exists."""
+        tip, lineage = moment.tip, moment.lineage
+        running = self._state.generation
+        if tip.rolling is None or running is None or running.record.generation != lineage.generation:
+            raise ContentDiffers("the generation ended while its full backup was made")
+        base = work.table.checksum ^ tip.rolling
+        if running.base_checksum not in (None, base):
+            raise ContentDiffers("the database file does not hold what was captured from its log")
+        used = sorted(work.table.packs_used())
+        packs = tuple(work.packs[number] for number in used)
+        self._confirm(packs)
+        renumbered = {old: new for new, old in enumerate(used)}
+        runs = tuple(
+            replace(run, frame=replace(run.frame, pack=renumbered[run.frame.pack])) for run in work.table.runs()
+        )
+        head = ManifestHead(
+            repository=lineage.repository.hex(),
+            generation=lineage.generation,
+            txid=tip.txid,
+            epoch=lineage.epoch,
+            page_size=lineage.page_size,
+            pages=tip.pages,
+            chunk_bytes=work.chunk_bytes,
+            observed=tip.observed,
+            created=self._clock.wall(),
+            chain=tip.chain.hex(),
+            checksum=f"{work.table.checksum:016x}",
+            rolling=f"{tip.rolling:016x}",
+            packs=packs,
+            stored_bytes=work.stored_bytes,
+        )
+        manifest = encode_manifest(Manifest(head, work.table.hashes, runs))
+        try:
+            self._store.put(str(head.name), manifest)
+        except ObjectExists:
+            # A full of the same position is there already: it holds the same database.
+            decode_manifest(self._store.get(str(head.name)), str(head.name))
+        work.stored_bytes += len(manifest)
+        if running.base_checksum is None:
+            self._state.generation = replace(running, base_checksum=base)
+            self._state.save()
+        return head
+
+    def _confirm(self, packs: Iterable[str]) -> None:
+        """Every pack the manifest will name is there."""
+        for folder in sorted({name.rpartition("/")[0] for name in packs}):
+            there = {each.name for each in self._store.list(folder + "/")}
+            for name in packs:
+                if name.startswith(folder + "/") and name not in there:
+                    raise ObjectNotFound(name, hint="a pack of an earlier full is missing; see `verify`")
+
+    def _newest_of_month(self, time: int, chunk_bytes: int, page_size: int) -> Manifest | None:
+        """The first full of each month refers to nothing older, so no pack outlives its month's fulls."""
+        year, _, number = month_of(time).partition("-")
+        fulls = [
+            name
+            for each in self._store.list(f"{FULL}{year}/{number}/")
+            if isinstance(name := parse_name(each.name), FullName)
+        ]
+        for name in sorted(fulls, reverse=True):
+            try:
+                manifest = decode_manifest(self._store.get(str(name)), str(name))
+            except (ObjectCorrupt, ObjectNotFound) as exc:
+                log.error("full.unreadable", extra={"key": str(name), "error": str(exc)})
+                continue
+            if (manifest.head.chunk_bytes, manifest.head.page_size) == (chunk_bytes, page_size):
+                return manifest
+            return None
+        return None
+
+
+def _neighbours(indexes: Iterable[int], count_max: int) -> Iterator[list[int]]:
+    """Runs of consecutive indexes, each of at most *count_max*."""
+    run: list[int] = []
+    for index in indexes:
+        if run and (index != run[-1] + 1 or len(run) == count_max):
+            yield run
+            run = []
+        run.append(index)
+    if run:
+        yield run

@@ -1,0 +1,9 @@
+"""The part that follows a database: it finds its place, captures in rounds, and waits where it must.
+
+``follow`` is the part; ``place`` says where to go on from; ``rounds`` does the following itself.
+"""
+
+from replicator.capture.follow import Follow, FollowSettings
+from replicator.capture.rounds import Capture
+
+__all__ = ["Capture", "Follow", "FollowSettings"]

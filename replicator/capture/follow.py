@@ -1,0 +1,266 @@
+"""Follow: wait for a database, find our place in it, capture, and notice when it is no longer the same one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from replicator.capture.place import (
+    FIRST_RUN,
+    Placed,
+    base_tip,
+    begin_generation,
+    lineage_of,
+    resume,
+    tip_of,
+)
+from replicator.capture.rounds import Capture, ContinuityLost
+from replicator.clock import Clock
+from replicator.core.checkpoint_policy import CheckpointLimits
+from replicator.core.cursor import Lost
+from replicator.core.errors import SourceError, SourceGone
+from replicator.core.unit import parse_unit_header
+from replicator.core.unit_build import Tip
+from replicator.marks import Marks
+from replicator.source.database import Database
+from replicator.spool import Spool
+from replicator.state import Recovered, RunningGeneration, StateFolder
+
+log = logging.getLogger(__name__)
+
+# Events can be lost without a word; this is how late a commit is seen at the worst. An idle look costs
+# some ten microseconds.
+SAFETY_POLL_SECONDS = 5.0
+# An application that is just making its database shows an empty file, then one not yet in WAL mode.
+GRACE_SECONDS = 3.0
+WAITING_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FollowSettings:
+    """``wait``: a database that is not there is waited for; without, it is an error."""
+
+    interval: float
+    limits: CheckpointLimits
+    wait: bool = True
+
+
+class Follow:
+    """One database from waiting to following and back. ``step`` runs in one thread at a time."""
+
+    def __init__(
+        self,
+        path: str,
+        settings: FollowSettings,
+        *,
+        state: StateFolder,
+        spool: Spool,
+        marks: Marks,
+        clock: Clock,
+        recover: Callable[[], Recovered | None],
+        on_captured: Callable[[], None],
+        on_generation: Callable[[], None],
+        request_passive: Callable[[], None],
+        watch: Callable[[bool], None],
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._spool = spool
+        self._marks = marks
+        self._clock = clock
+        self._recover = recover
+        self._on_captured = on_captured
+        self._on_generation = on_generation
+        self._request_passive = request_passive
+        self._watch = watch
+        self._watching = False
+        self._lock = threading.RLock()
+        self._event = threading.Event()
+        self._waiting_since: float | None = None
+        self._followed_once = False
+        self._new_generation: str | None = None
+        self._settled: tuple[object, ...] | None = None
+        self.database = Database(path)
+        self.capture: Capture | None = None
+
+    def woken(self) -> None:
+        """An event came: look closely for a while."""
+        self._event.set()
+
+    def step(self, now: float) -> float | None:
+        """Do what is due; returns seconds until the next step. Raises SourceError where following cannot
+        begin at all, never once it has."""
+        with self._lock:
+            try:
+                if self.capture is None:
+                    self._open()
+                assert self.capture is not None
+                return self._follow(self.capture, now)
+            except ContinuityLost as exc:
+                self._lose(str(exc))
+                return 0.0
+            except SourceError as exc:
+                return self._wait(exc, now)
+
+    def finish(self, *, settle: bool) -> None:
+        """Capture what is left and let go of the database."""
+        with self._lock:
+            if self.capture is not None:
+                try:
+                    self.capture.finish(settle=settle)
+                except ContinuityLost as exc:
+                    log.warning("generation.lost", extra={"reason": str(exc)})
+                finally:
+                    self._close()
+            self._marks.source(phase="stopped")
+
+    def lose(self, reason: str) -> None:
+        """Somebody found that the database is not what was captured: begin a new generation."""
+        with self._lock:
+            self._lose(reason)
+
+    # --- following -------------------------------------------------------------------------------------
+
+    def _follow(self, capture: Capture, now: float) -> float:
+        if self._event.is_set():
+            self._event.clear()
+            capture.pace.wake(now)
+        if self.database.replaced:
+            capture.capture_now()  # the file we hold open is still the old one, to its last commit
+            self._close()
+            raise SourceGone(f"{self.database.path} was deleted or replaced")
+        delay = capture.step(now)
+        self._arm(not capture.pace.sustained(now))
+        if delay is None:
+            self._settle(capture)
+            return SAFETY_POLL_SECONDS
+        return delay
+
+    def _arm(self, wanted: bool) -> None:
+        """Events on or off; what happened just before they are on is not reported, so look once more."""
+        if wanted != self._watching:
+            self._watch(wanted)
+            self._watching = wanted
+            if wanted:
+                self._event.set()
+
+    def _settle(self, capture: Capture) -> None:
+        """At rest: a main file that changed though no frame was moved into it was changed past the log."""
+        seen = self.database.look()
+        try:
+            found = os.stat(self.database.path)
+        except OSError:
+            return
+        log_state = (seen.header, seen.frames, seen.backfilled)
+        settled = (found.st_mtime_ns, found.st_size)
+        before, self._settled = self._settled, (log_state, settled)
+        base = self._state.generation.base_checksum if self._state.generation else None
+        if before is None or base is None or before[0] != log_state or before[1] == settled:
+            return
+        log.info("database.checked", extra={"reason": "the file changed and the log did not"})
+        if not capture.content_is_ours(base):
+            raise ContinuityLost("the database file was changed past its log")
+
+    # --- opening ---------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self.database.open()
+        try:
+            mark = self.database.begin_next()
+            self.database.end_previous()
+            placed = self._place()
+            self.capture = Capture(
+                self.database, self._spool, self._marks, self._clock,
+                lineage=placed.lineage, tip=placed.tip, pages=placed.pages,
+                interval=self._settings.interval, limits=self._settings.limits,
+                on_captured=self._on_captured, request_passive=self._request_passive,
+            )  # fmt: skip
+            self.capture.begin(mark)
+            if placed.tip.rolling is None and self._state.generation is not None:
+                self.capture.capture_now()
+                base = self._state.generation.base_checksum
+                assert base is not None
+                self.capture.settle_checksum(base)
+        except BaseException:
+            self._close()
+            raise
+        self._followed_once, self._waiting_since, self._settled = True, None, None
+        if placed.began is not None:
+            self._on_generation()
+        self._on_captured()
+
+    def _place(self) -> Placed:
+        reason = self._new_generation
+        if reason is None:
+            placed = self._resume()
+            if isinstance(placed, Placed):
+                return placed
+            reason = placed
+        seen = self.database.look()
+        generation, pages = begin_generation(
+            self.database, self._state, seen, reason=reason, wall=self._clock.wall()
+        )
+        self._state.begin(generation, self._spool.generations())
+        self._new_generation = None
+        level = logging.INFO if reason == FIRST_RUN else logging.WARNING
+        log.log(
+            level, "generation.started", extra={"generation": generation.record.generation, "reason": reason}
+        )
+        state = self._marks.snapshot().source
+        self._marks.source(generations_begun=state.generations_begun + 1)
+        return Placed(lineage_of(self._state, generation), base_tip(generation), pages, generation)
+
+    def _resume(self) -> Placed | str:
+        """Our saved place, or the reason why a new generation has to begin."""
+        tip = self._saved_tip()
+        if tip is None or self._state.generation is None:
+            return FIRST_RUN
+        resumed = resume(self.database, self._state, tip, self.database.look())
+        if isinstance(resumed, Lost):
+            return resumed.reason
+        lineage = lineage_of(self._state, self._state.generation)
+        return Placed(lineage, resumed[0], resumed[1], None)
+
+    def _saved_tip(self) -> Tip | None:
+        running = self._state.generation
+        unit = self._spool.last_unit()
+        if running is not None and unit is not None:
+            if parse_unit_header(unit).generation == running.record.generation:
+                return tip_of(unit)
+            return base_tip(running)
+        # The spool is new: either nothing was captured yet, or it was lost and a store knows more.
+        recovered = self._recover()
+        if recovered is None:
+            return base_tip(running) if running is not None and running.base_pages else None
+        tip = tip_of(recovered.unit)
+        self._state.begin(RunningGeneration(recovered.record, tip.cursor, 0, recovered.base_checksum), set())
+        return tip
+
+    # --- letting go ------------------------------------------------------------------------------------
+
+    def _lose(self, reason: str) -> None:
+        log.warning("continuity.lost", extra={"reason": reason})
+        self._close()
+        self._new_generation = reason
+
+    def _wait(self, exc: SourceError, now: float) -> float:
+        """Not now: say why, and look again. What never worked is an error, after a moment's grace."""
+        self._close()
+        if self._waiting_since is None:
+            self._waiting_since = now
+            log.warning("database.waiting", extra={"reason": str(exc)})
+        self._marks.source(phase="waiting", reason=str(exc))
+        gone = isinstance(exc, SourceGone)
+        if not self._followed_once and not (gone and self._settings.wait):
+            if (gone and not self._settings.wait) or now - self._waiting_since >= GRACE_SECONDS:
+                raise exc
+            return 0.1
+        self._arm(True)
+        return WAITING_POLL_SECONDS
+
+    def _close(self) -> None:
+        self.capture = None
+        self.database.close()

@@ -1,0 +1,104 @@
+"""A listing of a repository, understood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from replicator.core.names import (
+    FullName,
+    GenerationName,
+    LeaseName,
+    ObjectName,
+    PackName,
+    SegmentName,
+    parse_name,
+)
+from replicator.core.position import GenerationId
+from replicator.core.records import GenerationRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object as a store lists it."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationListing:
+    """What lies in a store of one generation; fulls and segments ascend by txid.
+
+    ``record`` is None where the generation's record is missing: its objects are usable all the same.
+    """
+
+    generation: GenerationId
+    record: GenerationRecord | None
+    fulls: tuple[FullName, ...]
+    segments: tuple[SegmentName, ...]
+
+    @property
+    def began(self) -> int:
+        """Microseconds; generations are ordered by this."""
+        if self.record is not None:
+            return self.record.began
+        return min((full.time for full in self.fulls), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Generations in the order they began. ``strays`` are names that we never write: reported, not used."""
+
+    generations: tuple[GenerationListing, ...]
+    leases: tuple[LeaseName, ...]
+    sizes: Mapping[str, int]
+    strays: tuple[str, ...]
+
+    def generation(self, wanted: GenerationId) -> GenerationListing | None:
+        return next((each for each in self.generations if each.generation == wanted), None)
+
+
+@dataclass(slots=True)
+class _Collected:
+    fulls: list[FullName] = field(default_factory=list)
+    segments: list[SegmentName] = field(default_factory=list)
+
+
+def read_listing(
+    listed: Iterable[Listed], records: Mapping[GenerationId, GenerationRecord], *, known: Iterable[str] = ()
+) -> Catalogue:
+    """Sort a listing into a catalogue; *known* names are no strays though they carry no backup."""
+    sizes: dict[str, int] = {}
+    collected: dict[GenerationId, _Collected] = {}
+    leases: list[LeaseName] = []
+    strays: list[str] = []
+    ignored = set(known)
+    for each in listed:
+        sizes[each.name] = each.size
+        name: ObjectName | None = parse_name(each.name)
+        match name:
+            case None:
+                if each.name not in ignored:
+                    strays.append(each.name)
+            case LeaseName():
+                leases.append(name)
+            case GenerationName():
+                collected.setdefault(name.generation, _Collected())
+            case FullName():
+                collected.setdefault(name.generation, _Collected()).fulls.append(name)
+            case SegmentName():
+                collected.setdefault(name.generation, _Collected()).segments.append(name)
+            case PackName():
+                pass  # a pack counts through the manifests that name it
+    generations = [
+        GenerationListing(
+            generation,
+            records.get(generation),
+            tuple(sorted(found.fulls, key=lambda full: full.txid)),
+            tuple(sorted(found.segments, key=lambda segment: (segment.txid_first, segment.part))),
+        )
+        for generation, found in collected.items()
+    ]
+    generations.sort(key=lambda each: (each.began, each.generation))
+    return Catalogue(tuple(generations), tuple(sorted(leases)), sizes, tuple(strays))

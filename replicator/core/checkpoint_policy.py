@@ -1,0 +1,72 @@
+"""When to move frames into the main file, and how: a pure decision over one look at the log.
+
+Source of the rules: measured against real SQLite, see docs/ARCHITECTURE.md, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Action(Enum):
+    """What to do now. None of it ever writes to the database's content."""
+
+    NOTHING = "nothing"
+    PASSIVE = "passive"
+    BARRIER = "barrier"
+    TRUNCATE = "truncate"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLimits:
+    """``soft_bytes``: from here on every pause is used; SQLite's own autocheckpoint of 1,000 pages.
+
+    ``high_bytes``: from here on the barrier may be taken, half of the 64 MB the log may grow because of us.
+    ``file_bytes``: a log *file* above this is cut once nothing in it is needed.
+    """
+
+    soft_bytes: int = 4 << 20
+    high_bytes: int = 32 << 20
+    file_bytes: int = 64 << 20
+    barrier: bool = True
+
+
+# Frames a barrier may still have to move: more, and writers would wait for the bulk. A PASSIVE goes first.
+BARRIER_FRAMES_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """``captured``: frames we hold durably. ``growing``: frames were added since the look before.
+
+    ``holding_zero``: our read transaction holds read mark 0, so the log is about to be restarted anyway.
+    """
+
+    frames: int
+    backfilled: int
+    captured: int
+    frame_bytes: int
+    file_bytes: int
+    growing: bool
+    holding_zero: bool
+
+
+def decide(log: LogState, limits: CheckpointLimits) -> Action:
+    """Choose the mildest means that helps."""
+    used = log.frames * log.frame_bytes
+    if log.holding_zero and log.backfilled >= log.frames:
+        if log.file_bytes > limits.file_bytes and not log.growing:
+            return Action.TRUNCATE
+        return Action.NOTHING
+    behind = min(log.captured, log.frames) - log.backfilled
+    if (
+        used >= limits.high_bytes
+        and limits.barrier
+        and log.frames - log.backfilled <= BARRIER_FRAMES_MAX
+        and log.growing
+    ):
+        return Action.BARRIER
+    if used >= limits.soft_bytes and behind > 0:
+        return Action.PASSIVE
+    return Action.NOTHING

@@ -1,0 +1,92 @@
+"""When to look, when to capture, when to rest: the pace of following, as pure decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicator.core.cursor import Observation
+
+# After an event the commit is published a moment later, without an event of its own: look again, at first
+# soon, then ever more rarely, for as long as a slow fsync of the application may take.
+RELOOK_FIRST_SECONDS = 0.0005
+RELOOK_MAX_SECONDS = 0.1
+RELOOK_FOR_SECONDS = 2.0
+# Commits this close together are followed on a timer, with events switched off.
+SUSTAINED_SECONDS = 0.25
+# The timer: often enough for the interval, never so often that looking costs more than copying.
+POLL_MIN_SECONDS = 0.002
+POLL_MAX_SECONDS = 0.01
+# A backlog this large is captured whatever the interval says.
+BACKLOG_BYTES = 2 << 20
+# How long a checkpoint of the application may stand behind our read mark.
+HEELS_SECONDS = 0.01
+
+
+@dataclass(slots=True)
+class Pace:
+    """Times of the last things that happened, monotonic seconds."""
+
+    interval: float
+    woken: float = float("-inf")
+    grew: float = float("-inf")
+    captured: float = float("-inf")
+    relook: float = RELOOK_FIRST_SECONDS
+
+    def wake(self, now: float) -> None:
+        """Something may have happened: look soon and often again."""
+        self.woken = now
+        self.relook = RELOOK_FIRST_SECONDS
+
+    @property
+    def poll(self) -> float:
+        return min(POLL_MAX_SECONDS, max(POLL_MIN_SECONDS, self.interval / 5))
+
+    def sustained(self, now: float) -> bool:
+        """Whether commits keep coming, so that events tell nothing new."""
+        return now - self.grew < SUSTAINED_SECONDS
+
+    def next_look(self, now: float, *, pending: bool) -> float | None:
+        """Seconds until the next look; None to rest until woken. *pending*: frames wait for their interval."""
+        if self.sustained(now):
+            return self.poll
+        if pending:
+            return max(0.0, self.captured + self.interval - now)
+        if now - max(self.woken, self.grew) >= RELOOK_FOR_SECONDS:
+            return None
+        delay, self.relook = self.relook, min(self.relook * 2, RELOOK_MAX_SECONDS)
+        return delay
+
+    def due(self, now: float, seen: Observation, *, fresh_bytes: int, mark_frames: int, mark_zero: bool) -> bool:
+        """Whether the new frames are to be captured now.
+
+        At once after quiet, then once an interval; and at once where our read mark is in somebody's way:
+        mark 0 blocks a FULL checkpoint, any other one a checkpoint that has come up to it.
+        """
+        if mark_zero or fresh_bytes >= BACKLOG_BYTES:
+            return True
+        since = now - self.captured
+        if seen.backfilled >= mark_frames and since >= min(HEELS_SECONDS, self.interval):
+            return True
+        return since >= self.interval
+
+
+# Coalescing begins when the log is above its high-water mark and still grows, and ends when a batch is small.
+CALM_FRAMES = 256
+
+
+@dataclass(slots=True)
+class Overload:
+    """Whether restore points are thinned out to one a batch, so that the log stays bounded."""
+
+    high_bytes: int
+    active: bool = False
+    _frames_before: int = 0
+
+    def judge(self, seen: Observation, *, frame_bytes: int, fresh_frames: int) -> bool:
+        growing = seen.frames > self._frames_before
+        self._frames_before = seen.frames
+        if fresh_frames < CALM_FRAMES:
+            self.active = False
+        elif growing and seen.frames * frame_bytes >= self.high_bytes:
+            self.active = True
+        return self.active

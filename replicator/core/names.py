@@ -1,0 +1,120 @@
+"""Object name <-> value: the only place that knows how names are spelled.
+
+Names come back from stores, which anyone may have written to, so a name is accepted only when it matches
+its pattern in full. Times in names are the recorded time of the object's last commit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from replicator.core.position import GenerationId
+from replicator.core.times import compact_time, day_folder, parse_compact
+
+REPOSITORY = "repository.json"
+TAIL = "tail/"
+FULL = "full/"
+GENERATIONS = "generations/"
+LEASES = "leases/"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GenerationName:
+    generation: GenerationId
+
+    def __str__(self) -> str:
+        return f"{GENERATIONS}{self.generation}.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LeaseName:
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{LEASES}{self.epoch:08d}.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FullName:
+    """A full backup's manifest; ``time`` in microseconds, of which the name keeps whole seconds."""
+
+    time: int
+    generation: GenerationId
+    txid: int
+
+    @property
+    def backup_id(self) -> str:
+        return f"{compact_time(self.time)}-{self.generation}-{self.txid:016x}"
+
+    def __str__(self) -> str:
+        return f"{FULL}{day_folder(self.time)}/{self.backup_id}.full"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PackName:
+    """Chunks of a full backup that began at ``time``; ``nonce`` is 16 random hexadecimal digits."""
+
+    time: int
+    generation: GenerationId
+    txid: int
+    nonce: str
+
+    def __str__(self) -> str:
+        stem = f"{compact_time(self.time)}-{self.generation}-{self.txid:016x}-{self.nonce}"
+        return f"{FULL}{day_folder(self.time)}/{stem}.pack"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentName:
+    """A live segment, named after the first unit in it. ``part`` is 0 unless that unit is a part."""
+
+    generation: GenerationId
+    txid_first: int
+    part: int = 0
+
+    def __str__(self) -> str:
+        part = f"-p{self.part:04d}" if self.part else ""
+        return f"{TAIL}{self.generation}/{self.txid_first:016x}{part}.segment"
+
+
+ObjectName = GenerationName | LeaseName | FullName | PackName | SegmentName
+
+_G = r"(?P<generation>[0-9a-f]{16})"
+_STEM = rf"(?P<day>\d{{4}}/\d{{2}}/\d{{2}})/(?P<time>\d{{8}}T\d{{6}}Z)-{_G}-(?P<txid>[0-9a-f]{{16}})"
+_GENERATION_RE = re.compile(rf"generations/{_G}\.json")
+_LEASE_RE = re.compile(r"leases/(?P<epoch>\d{8})\.json")
+_FULL_RE = re.compile(rf"full/{_STEM}\.full")
+_PACK_RE = re.compile(rf"full/{_STEM}-(?P<nonce>[0-9a-f]{{16}})\.pack")
+_SEGMENT_RE = re.compile(rf"tail/{_G}/(?P<txid>[0-9a-f]{{16}})(-p(?P<part>\d{{4,9}}))?\.segment")
+
+
+def tail_prefix(generation: GenerationId) -> str:
+    """What every segment name of *generation* begins with."""
+    return f"{TAIL}{generation}/"
+
+
+def parse_name(name: str) -> ObjectName | None:
+    """What *name* stands for; None for anything we never write (it is reported, and never used)."""
+    parsed: ObjectName | None = None
+    if match := _SEGMENT_RE.fullmatch(name):
+        parsed = SegmentName(GenerationId(match["generation"]), int(match["txid"], 16), int(match["part"] or 0))
+    elif match := _GENERATION_RE.fullmatch(name):
+        parsed = GenerationName(GenerationId(match["generation"]))
+    elif match := _LEASE_RE.fullmatch(name):
+        parsed = LeaseName(int(match["epoch"]))
+    elif match := _FULL_RE.fullmatch(name) or _PACK_RE.fullmatch(name):
+        parsed = _parse_dated(match)
+    # Only the one spelling that we write is ours: it must read back to itself (day folder and all).
+    return parsed if parsed is not None and str(parsed) == name else None
+
+
+def _parse_dated(match: re.Match[str]) -> FullName | PackName | None:
+    try:
+        time = parse_compact(match["time"])
+    except ValueError:
+        return None
+    generation, txid = GenerationId(match["generation"]), int(match["txid"], 16)
+    if "nonce" in match.re.groupindex:
+        return PackName(time, generation, txid, match["nonce"])
+    return FullName(time, generation, txid)

@@ -1,0 +1,119 @@
+"""The small JSON objects of a repository: who it is, why a generation began, who writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from replicator.core.errors import FormatTooNew, ObjectCorrupt
+from replicator.core.position import GenerationId
+
+FORMAT = 1
+RECORD_BYTES_MAX = 64 << 10  # a hundred times what any record of ours needs
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord:
+    """``repository.json``: 32 hexadecimal digits that every unit and manifest repeats."""
+
+    repository: str
+    created: str
+    format: int = FORMAT
+    kind: str = "replicator-repository"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """``generations/<generation>.json``: when and why an unbroken history began, and what was before it."""
+
+    generation: GenerationId
+    repository: str
+    epoch: int
+    began: int
+    reason: str
+    page_size: int
+    previous: GenerationId | None
+    kind: str = "replicator-generation"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """``leases/<epoch>.json``: the agent that writes from this epoch on. ``writer`` names its state folder."""
+
+    epoch: int
+    writer: str
+    host: str
+    pid: int
+    claimed: str
+    took_over: bool
+    kind: str = "replicator-lease"
+
+
+def encode_record(record: RepositoryRecord | GenerationRecord | LeaseRecord) -> bytes:
+    """Readable in any console: indented, one key a line."""
+    return (json.dumps(asdict(record), indent=2) + "\n").encode()
+
+
+def _load(data: bytes, name: str, kind: str) -> dict[str, Any]:
+    if len(data) > RECORD_BYTES_MAX:
+        raise ObjectCorrupt(f"{name} is {len(data)} bytes, far larger than such a record is")
+    try:
+        loaded = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise ObjectCorrupt(f"{name} is not JSON: {exc}") from exc
+    if not isinstance(loaded, dict) or loaded.get("kind") != kind:
+        raise ObjectCorrupt(f"{name} is not a record of kind {kind}")
+    return loaded
+
+
+def _get(loaded: dict[str, Any], name: str, key: str, kind: type, pattern: str | None = None) -> Any:
+    value = loaded.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise ObjectCorrupt(f"{name} holds no proper {key!r}")
+    if pattern is not None and not re.fullmatch(pattern, str(value)):
+        raise ObjectCorrupt(f"{name} holds {key!r}: {value!r}, which is never written")
+    return value
+
+
+def decode_repository(data: bytes, name: str) -> RepositoryRecord:
+    loaded = _load(data, name, "replicator-repository")
+    found = _get(loaded, name, "format", int)
+    if found != FORMAT:
+        raise FormatTooNew(
+            f"{name} is of format {found}, this program reads format {FORMAT}",
+            hint="use a newer version of replicator",
+        )
+    return RepositoryRecord(
+        repository=_get(loaded, name, "repository", str, "[0-9a-f]{32}"),
+        created=_get(loaded, name, "created", str),
+    )
+
+
+def decode_generation(data: bytes, name: str) -> GenerationRecord:
+    loaded = _load(data, name, "replicator-generation")
+    previous = loaded.get("previous")
+    return GenerationRecord(
+        generation=GenerationId(_get(loaded, name, "generation", str, "[0-9a-f]{16}")),
+        repository=_get(loaded, name, "repository", str, "[0-9a-f]{32}"),
+        epoch=_get(loaded, name, "epoch", int),
+        began=_get(loaded, name, "began", int),
+        reason=_get(loaded, name, "reason", str),
+        page_size=_get(loaded, name, "page_size", int),
+        previous=None
+        if previous is None
+        else GenerationId(_get(loaded, name, "previous", str, "[0-9a-f]{16}")),
+    )
+
+
+def decode_lease(data: bytes, name: str) -> LeaseRecord:
+    loaded = _load(data, name, "replicator-lease")
+    return LeaseRecord(
+        epoch=_get(loaded, name, "epoch", int),
+        writer=_get(loaded, name, "writer", str),
+        host=_get(loaded, name, "host", str),
+        pid=_get(loaded, name, "pid", int),
+        claimed=_get(loaded, name, "claimed", str),
+        took_over=_get(loaded, name, "took_over", bool),
+    )

@@ -1,0 +1,269 @@
+"""The unit: what is captured at once, sealed, chained and final.
+
+Layout, big-endian; docs/FORMAT.md is the specification of record:
+
+    header   144 bytes, see ``_HEADER``
+    entries  one for each transaction: times, size of the database, page numbers, page hashes, checksum
+    payload  blocks of page images (core/page_delta.py), in the order of the entries
+    trailer  SHA-256 of all before it; the next unit's header repeats it, which chains the units
+
+A transaction too large for one unit is carried by several, numbered parts of the same txid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from replicator.core import varint
+from replicator.core.cursor import WalCursor
+from replicator.core.errors import FormatTooNew, ObjectCorrupt
+from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD, Block, read_block, write_block
+from replicator.core.position import GenerationId, Position
+from replicator.core.varint import Reader
+from replicator.core.wal import Salt, WalChecksum
+
+MAGIC = b"RPLUNIT"
+VERSION = 1
+HEADER_SIZE = 144
+TRAILER_SIZE = 32
+
+# magic, version, flags, codec, log2 of the page size, part, repository, generation, epoch, frames,
+# first txid, last txid, salts, WAL checksum, observed first and last, chain before, lengths, reserved
+_HEADER = struct.Struct(">7sBHBBI16s8sIIQQIIIIqq32sII8x")
+assert _HEADER.size == HEADER_SIZE
+
+_PART = 1
+_LAST_PART = 2
+_ROLLING_UNKNOWN = 4
+_CLOCK_STEPPED = 8
+_FLAGS_KNOWN = 15
+
+# What one unit may claim before it is read: far above what capture cuts, far below what hurts a reader.
+ENTRIES_BYTES_MAX = 64 << 20
+PAYLOAD_BYTES_MAX = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UnitHeader:
+    """What a unit says of itself.
+
+    ``part`` is 0 for a unit of whole transactions, else 1, 2, 3 … within one transaction, and ``last_part``
+    marks the one that carries the commit. ``rolling_known`` is False where the change of the database's
+    checksum could not be followed (see ``Entry.rolling``). ``clock_stepped``: the wall clock went back, and
+    the times in here were held at the latest one seen. ``cursor`` is the place in the log after the last
+    commit. Times are microseconds UTC.
+    """
+
+    repository: bytes
+    generation: GenerationId
+    epoch: int
+    page_size: int
+    codec: int
+    txid_first: int
+    txid_last: int
+    part: int
+    last_part: bool
+    rolling_known: bool
+    clock_stepped: bool
+    cursor: WalCursor
+    observed_first: int
+    observed_last: int
+    chain_before: bytes
+    entries_bytes: int = 0
+    payload_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole unit."""
+        return HEADER_SIZE + self.entries_bytes + self.payload_bytes + TRAILER_SIZE
+
+    @property
+    def commits(self) -> bool:
+        """Whether the database stands at a commit after this unit."""
+        return self.part == 0 or self.last_part
+
+    @property
+    def position(self) -> Position:
+        return Position(self.generation, self.txid_last)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One transaction, or under overload a run of them of which only the end is a restore point.
+
+    ``span`` counts the commits; ``txid`` is the last of them. The commit happened after ``not_before`` (the
+    look before) and no later than ``observed``. ``pgnos`` ascend and have one hash each. ``rolling`` is the
+    XOR of the hashes of all changes since the generation began, so the checksum of the database here is
+    that of any full backup XOR the full's rolling XOR this one.
+    """
+
+    txid: int
+    span: int
+    observed: int
+    not_before: int
+    pages_after: int
+    pgnos: tuple[int, ...]
+    hashes: tuple[int, ...]
+    rolling: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    header: UnitHeader
+    entries: tuple[Entry, ...]
+    blocks: tuple[Block, ...]
+    digest: bytes
+
+
+def first_chain(repository: bytes, generation: GenerationId) -> bytes:
+    """What the first unit of a generation chains to."""
+    return hashlib.sha256(b"RPLCHAIN" + repository + bytes.fromhex(generation)).digest()
+
+
+def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[Block]) -> tuple[bytes, bytes]:
+    """The unit's final bytes and its digest; the header's lengths are filled in here."""
+    body = bytearray()
+    observed = header.observed_first
+    for entry in entries:
+        varint.put(body, entry.span)
+        varint.put(body, entry.observed - observed)
+        varint.put(body, entry.observed - entry.not_before)
+        observed = entry.observed
+        varint.put(body, entry.pages_after)
+        varint.put(body, len(entry.pgnos))
+        last = 0
+        for pgno in entry.pgnos:
+            varint.put(body, pgno - last)
+            last = pgno
+        body += struct.pack(f">{len(entry.hashes)}QQ", *entry.hashes, entry.rolling)
+    entries_bytes = len(body)
+    for block in blocks:
+        write_block(body, block)
+    flags = (
+        (_PART if header.part else 0)
+        | (_LAST_PART if header.last_part else 0)
+        | (0 if header.rolling_known else _ROLLING_UNKNOWN)
+        | (_CLOCK_STEPPED if header.clock_stepped else 0)
+    )
+    cursor = header.cursor
+    head = _HEADER.pack(
+        MAGIC, VERSION, flags, header.codec, header.page_size.bit_length() - 1, header.part,
+        header.repository, bytes.fromhex(header.generation), header.epoch, cursor.frames,
+        header.txid_first, header.txid_last, *cursor.salt, *cursor.checksum,
+        header.observed_first, header.observed_last, header.chain_before,
+        entries_bytes, len(body) - entries_bytes,
+    )  # fmt: skip
+    digest = hashlib.sha256(head)
+    digest.update(body)
+    return b"".join((head, body, digest.digest())), digest.digest()
+
+
+def parse_unit_header(data: bytes | memoryview) -> UnitHeader:
+    """Read and bound the first 144 bytes of a unit; nothing in it is proved until ``decode_unit``."""
+    if len(data) < HEADER_SIZE:
+        raise ObjectCorrupt(f"a unit's header is cut off after {len(data)} bytes")
+    (magic, version, flags, codec, page_log2, part, repository, generation, epoch, frames, txid_first,
+     txid_last, salt1, salt2, s0, s1, observed_first, observed_last, chain, entries_bytes,
+     payload_bytes) = _HEADER.unpack_from(data)  # fmt: skip
+    if magic != MAGIC:
+        raise ObjectCorrupt("not a unit: it does not begin with RPLUNIT")
+    if version != VERSION or flags & ~_FLAGS_KNOWN:
+        raise FormatTooNew(
+            f"unit of format {version} (flags {flags:#x}), this program reads format {VERSION}",
+            hint="use a newer version of replicator",
+        )
+    if (
+        not 9 <= page_log2 <= 16
+        or codec not in (CODEC_NONE, CODEC_ZSTD)
+        or not 1 <= txid_first <= txid_last
+        or entries_bytes > ENTRIES_BYTES_MAX
+        or payload_bytes > PAYLOAD_BYTES_MAX
+        or bool(flags & _PART) != (part > 0)
+        or observed_last < observed_first
+    ):
+        raise ObjectCorrupt("a unit's header holds values that are never written")
+    return UnitHeader(
+        repository=repository,
+        generation=GenerationId(generation.hex()),
+        epoch=epoch,
+        page_size=1 << page_log2,
+        codec=codec,
+        txid_first=txid_first,
+        txid_last=txid_last,
+        part=part,
+        last_part=bool(flags & _LAST_PART),
+        rolling_known=not flags & _ROLLING_UNKNOWN,
+        clock_stepped=bool(flags & _CLOCK_STEPPED),
+        cursor=WalCursor(Salt(salt1, salt2), frames, WalChecksum(s0, s1)),
+        observed_first=observed_first,
+        observed_last=observed_last,
+        chain_before=chain,
+        entries_bytes=entries_bytes,
+        payload_bytes=payload_bytes,
+    )
+
+
+def decode_unit(data: bytes | memoryview) -> Unit:
+    """The unit that begins at the first byte of *data*, proved against its digest."""
+    header = parse_unit_header(data)
+    if len(data) < header.size:
+        raise ObjectCorrupt(f"unit {header.position} is cut off: {len(data)} of {header.size} bytes")
+    view = memoryview(data)
+    body_end = header.size - TRAILER_SIZE
+    digest = hashlib.sha256(view[:body_end]).digest()
+    if digest != view[body_end : header.size]:
+        raise ObjectCorrupt(f"unit {header.position} does not have the digest it was written with")
+    entries_end = HEADER_SIZE + header.entries_bytes
+    entries = tuple(_read_entries(Reader(view, HEADER_SIZE, entries_end), header))
+    pages_left = sum(len(entry.pgnos) for entry in entries)
+    blocks: list[Block] = []
+    reader = Reader(view, entries_end, body_end)
+    while reader:
+        block = read_block(reader, pages_left=pages_left)
+        pages_left -= block.pages
+        blocks.append(block)
+    if pages_left:
+        raise ObjectCorrupt(f"unit {header.position} lists {pages_left} pages that no block holds")
+    return Unit(header, entries, tuple(blocks), digest)
+
+
+def _read_entries(reader: Reader, header: UnitHeader) -> Iterator[Entry]:
+    txid = header.txid_first - 1
+    observed = header.observed_first
+    while reader:
+        span = reader.varint(header.txid_last - txid)
+        txid += span
+        observed += reader.varint(1 << 62)
+        not_before = observed - reader.varint(1 << 62)
+        pages_after = reader.varint(0xFFFFFFFF)
+        count = reader.varint(header.entries_bytes // 8)
+        pgnos: list[int] = []
+        last = 0
+        for _ in range(count):
+            delta = reader.varint(0xFFFFFFFF)
+            last += delta
+            if delta == 0 or last > 0xFFFFFFFF:
+                raise ObjectCorrupt(f"unit {header.position} lists its pages out of order")
+            pgnos.append(last)
+        hashes = struct.unpack(f">{count}Q", reader.take(8 * count))
+        rolling = reader.u64()
+        if span == 0 or pages_after == 0:
+            raise ObjectCorrupt(f"unit {header.position} holds an empty entry")
+        yield Entry(txid, span, observed, not_before, pages_after, tuple(pgnos), hashes, rolling)
+    if txid != header.txid_last:
+        raise ObjectCorrupt(f"unit {header.position} ends at txid {txid:016x}")
+
+
+def split_units(data: bytes) -> Iterator[memoryview]:
+    """The units that lie one behind the other in a segment, each still to be decoded."""
+    view = memoryview(data)
+    offset = 0
+    while offset < len(view):
+        header = parse_unit_header(view[offset : offset + HEADER_SIZE])
+        if offset + header.size > len(view):
+            raise ObjectCorrupt(f"unit {header.position} is cut off")
+        yield view[offset : offset + header.size]
+        offset += header.size

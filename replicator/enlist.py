@@ -1,0 +1,151 @@
+"""Enlist: make ourselves known to a store, and learn what it knows of us, before anything is shipped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+
+from replicator.clock import Clock
+from replicator.core.errors import ObjectExists, ObjectNotFound, OwnershipLost
+from replicator.core.full import ManifestHead, decode_manifest
+from replicator.core.names import (
+    FULL,
+    GENERATIONS,
+    LEASES,
+    REPOSITORY,
+    FullName,
+    GenerationName,
+    LeaseName,
+    SegmentName,
+    parse_name,
+    tail_prefix,
+)
+from replicator.core.position import GenerationId
+from replicator.core.records import (
+    GenerationRecord,
+    LeaseRecord,
+    RepositoryRecord,
+    decode_generation,
+    decode_lease,
+    decode_repository,
+    encode_record,
+)
+from replicator.core.times import format_time
+from replicator.core.unit import parse_unit_header, split_units
+from replicator.state import Newest, Recovered, StateFolder
+from replicator.store import Store
+
+
+def enlist(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
+    """Give the repository our identity, or take on its own; claim the lease.
+
+    Raises OwnershipLost where the repository belongs to another database, or another agent writes there.
+    """
+    _identify(store, state, clock)
+    _claim(store, state, clock, take_over=take_over)
+
+
+def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
+    try:
+        found = decode_repository(store.get(REPOSITORY), REPOSITORY).repository
+    except ObjectNotFound:
+        wanted = state.repository or secrets.token_hex(16)
+        record = RepositoryRecord(repository=wanted, created=format_time(clock.wall()))
+        try:
+            store.put(REPOSITORY, encode_record(record))
+            found = wanted
+        except ObjectExists:
+            found = decode_repository(store.get(REPOSITORY), REPOSITORY).repository
+    if not state.repository:
+        state.repository = found
+        state.save()
+    elif state.repository != found:
+        raise OwnershipLost(
+            f"{store.url} is the repository of another database ({found}, ours is {state.repository})",
+            hint="give this database a store URL of its own",
+        )
+
+
+def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
+    """A lease has no expiry: the newest one says who writes, until somebody claims the next epoch."""
+    leases = [name for each in store.list(LEASES) if isinstance(name := parse_name(each.name), LeaseName)]
+    newest = max(leases, default=None)
+    if newest is not None:
+        holder = decode_lease(store.get(str(newest)), str(newest))
+        if holder.writer == state.writer:
+            if state.epoch != newest.epoch:
+                state.epoch = newest.epoch
+                state.save()
+            return
+        if not take_over:
+            raise OwnershipLost(
+                f"another agent writes to {store.url}: process {holder.pid} on {holder.host}, "
+                f"since {holder.claimed} (epoch {holder.epoch})",
+                hint="if that agent is gone for good, start this one with --take-over",
+            )
+    epoch = max(newest.epoch + 1 if newest else 1, state.epoch)
+    lease = LeaseRecord(
+        epoch, state.writer, socket.gethostname(), os.getpid(), format_time(clock.wall()), newest is not None
+    )
+    try:
+        store.put(str(LeaseName(epoch)), encode_record(lease))
+    except ObjectExists as exc:
+        raise OwnershipLost(
+            f"another agent claimed epoch {epoch} of {store.url} at the same time",
+            hint="see which one is wanted, and stop the other",
+        ) from exc
+    state.epoch = epoch
+    state.save()
+
+
+def newest_in(store: Store, generation: GenerationId) -> Newest:
+    """One LIST of the generation's tail, one GET of its last segment, one LIST of the fulls."""
+    last: SegmentName | None = None
+    for each in store.list(tail_prefix(generation)):
+        name = parse_name(each.name)
+        if isinstance(name, SegmentName):
+            last = name
+    unit: bytes | None = None
+    if last is not None:
+        for view in split_units(store.get(str(last))):
+            unit = bytes(view)
+    return Newest(unit, fulls_in(store, generation))
+
+
+def fulls_in(store: Store, generation: GenerationId) -> tuple[FullName, ...]:
+    found = [
+        name
+        for each in store.list(FULL)
+        if isinstance(name := parse_name(each.name), FullName) and name.generation == generation
+    ]
+    return tuple(sorted(found, key=lambda each: each.txid))
+
+
+def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:
+    """Where we were according to *store*: in generation *wanted*, or without one in the newest there is."""
+    records: dict[GenerationId, GenerationRecord] = {}
+    for each in store.list(GENERATIONS):
+        name = parse_name(each.name)
+        if isinstance(name, GenerationName):
+            records[name.generation] = decode_generation(store.get(each.name), each.name)
+    newest = max(records.values(), key=lambda record: record.began, default=None)
+    record = records.get(wanted) if wanted else newest
+    if record is None:
+        return None
+    found = newest_in(store, record.generation)
+    if found.unit is None or not parse_unit_header(found.unit).commits:
+        return None
+    base: int | None = None
+    if found.fulls:
+        base = base_checksum_of(read_head(store, found.fulls[-1]))
+    return Recovered(record, found.unit, base)
+
+
+def read_head(store: Store, name: FullName) -> ManifestHead:
+    return decode_manifest(store.get(str(name)), str(name)).head
+
+
+def base_checksum_of(head: ManifestHead) -> int:
+    """The database's checksum where the generation began, from any of its full backups."""
+    return int(head.checksum, 16) ^ int(head.rolling, 16)

@@ -1,0 +1,166 @@
+"""Durable file operations: what is written here survives a power cut, or was never there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from replicator.core.errors import OwnershipLost, StoreDenied, StoreUnavailable
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+@contextlib.contextmanager
+def mapped_errors(what: str) -> Iterator[None]:
+    """Translate OSError once, at the edge: full, denied, or unavailable for now."""
+    try:
+        yield
+    except OSError as exc:
+        detail = f"{what}: {exc.strerror or exc}"
+        if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreDenied(detail, hint="give this user write permission there") from exc
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreUnavailable(detail, hint="free some space; nothing is lost, it goes on by itself") from exc
+        raise StoreUnavailable(detail) from exc
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """write(2) until nothing is left."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: str) -> None:
+    """Create *path* and its missing parents, 0700 under any umask, durable from the topmost new one on."""
+    missing: list[str] = []
+    head = os.path.abspath(path)
+    while not os.path.isdir(head):
+        missing.append(head)
+        head = os.path.dirname(head)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, FOLDER_MODE)
+        os.chmod(folder, FOLDER_MODE)
+        sync_folder(os.path.dirname(folder))
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
+    """Give *path* new content atomically; a reader sees the old or the new, whole."""
+    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        sync_folder(os.path.dirname(path))
+
+
+def publish_once(path: str, data: bytes) -> None:
+    """Create *path* with *data*, whole and durable, or raise FileExistsError and change nothing.
+
+    Written under a temporary name, synced, then linked: link(2) refuses an existing name atomically.
+    """
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+    sync_folder(folder)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """A JSON object of our own state folder; None where the file is missing or torn (it is then rebuilt)."""
+    try:
+        with open(path, "rb") as file:
+            loaded = json.load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+class FolderLock:
+    """An exclusive lock on a state folder, held by an open file of our own; dies with the process."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Take the lock or raise OwnershipLost, naming the process that holds it."""
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            self._fd = -1
+            raise OwnershipLost(
+                f"another agent follows this database already (process {holder}, {self._path})",
+                hint="stop it first, or give this one another --state folder and another store",
+            ) from exc
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_holder(path: str) -> int | None:
+    """The process that holds the lock of a state folder, or None."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(fd)
+    return None
+
+
+def free_bytes(path: str) -> int:
+    """Space an unprivileged writer has on the file system of *path*."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+

@@ -1,0 +1,235 @@
+"""One database with all its parts, wired: the only place that knows how they hang together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+from replicator.backup import ContentDiffers, FullBackup
+from replicator.capture import Capture, Follow, FollowSettings
+from replicator.checkpoint import Checkpoint
+from replicator.clock import Clock
+from replicator.config import DatabaseConfig
+from replicator.core.errors import Interrupted, ReplicatorError, SourceError, StoreError
+from replicator.core.position import Position
+from replicator.enlist import enlist, newest_in, recover
+from replicator.loop import Loop, Task
+from replicator.marks import LastError, Marks
+from replicator.moment import Moment
+from replicator.ship import Ship
+from replicator.source.watcher import Watcher
+from replicator.spool import Spool
+from replicator.state import Recovered, StateFolder
+from replicator.status import StatusFile
+from replicator.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+BACKUP_RETRY_SECONDS = 5.0
+
+
+class _Line:
+    """What one store of one database needs."""
+
+    def __init__(self, store: Store, ship: Ship, backup: FullBackup) -> None:
+        self.store = store
+        self.ship = ship
+        self.backup = backup
+        self.ship_task: Task | None = None
+        self.backup_task: Task | None = None
+
+
+class Follower:
+    """Parts of one database; ``marks`` tell how far it is."""
+
+    def __init__(
+        self,
+        config: DatabaseConfig,
+        clock: Clock,
+        watcher: Watcher,
+        local: Loop,
+        remote: Loop,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._watcher = watcher
+        self._local = local
+        self._remote = remote
+        self._fail = fail
+        self.path = config.path
+        self.stopping = False
+        self.marks = Marks()
+        self.state = StateFolder(config.state_folder)
+        self._spool = Spool(self.state.spool_folder)
+        self._status = StatusFile(self.state.status_path, config.name, config.path, self.marks, clock)
+        self._lines: list[_Line] = []
+        self._follow: Follow | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._finished = False
+
+    # --- opening and closing ---------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """State, spool and stores; nothing runs yet. Raises OwnershipLost, ConfigError, StoreError."""
+        self.state.open()
+        self._spool.open()
+        for url in self._config.stores:
+            self._lines.append(self._line(open_store(url)))
+        for line in self._lines:
+            # A store that is away is asked again later; one that belongs to others is found out now.
+            try:
+                enlist(line.store, self.state, self._clock, take_over=self._config.take_over)
+            except StoreError as exc:
+                log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
+                self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
+        self._follow = Follow(
+            self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
+            clock=self._clock, recover=self._recover, on_captured=self._wake_ships,
+            on_generation=self._wake_ships, request_passive=self._request_passive, watch=self._watch,
+        )  # fmt: skip
+        self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
+
+    def start(self) -> None:
+        assert self._follow is not None and self._checkpoint is not None
+        self._follow_task = Task(f"follow {self.path}", self._follow_step)
+        self._checkpoint_task = Task(f"checkpoint {self.path}", self._checkpoint.step)
+        for line in self._lines:
+            line.ship_task = Task(f"ship {line.store.url}", line.ship.step)
+            line.backup_task = Task(f"backup {line.store.url}", self._backup_step(line))
+            self._remote.wake(line.ship_task)
+        self._status_task = Task(f"status {self.path}", self._status.step)
+        self.marks.changed = lambda: self._local.wake(self._status_task) if self._status.due else None
+        self._local.wake(self._status_task)
+        self._local.wake(self._follow_task)
+
+    def finish(self, *, settle: bool) -> None:
+        """Capture the rest and let go of the database; ships go on until ``close``."""
+        self._finished = True
+        if self._follow is not None:
+            self._follow.finish(settle=settle)
+        self.hurry()
+
+    def close(self) -> None:
+        self._watcher.disarm(self.path)
+        with contextlib.suppress(ReplicatorError, OSError):
+            self._status.write(stopped=True)
+        self._spool.close()
+        self.state.close()
+
+    # --- how far ---------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        for line in self._lines:
+            line.ship.hurry()
+        self._wake_ships()
+
+    @property
+    def shipped(self) -> bool:
+        """Whether every store has all that is captured."""
+        return all(line.ship.caught_up for line in self._lines)
+
+    @property
+    def safe(self) -> bool:
+        """Whether all that was committed when asked is captured and shipped, onto a full backup."""
+        follow = self._follow
+        if follow is None or follow.capture is None:
+            return False
+        with contextlib.suppress(Exception):
+            follow.capture.capture_now()
+        return self.shipped and not any(line.ship.needs_full for line in self._lines)
+
+    # --- wiring ----------------------------------------------------------------------------------------
+
+    def _line(self, store: Store) -> _Line:
+        ship = Ship(
+            store, self._spool, self.state, self.marks, self._clock,
+            interval=self._config.ship_interval, spool_bytes_max=self._config.spool_bytes_max,
+            enlist=lambda: enlist(store, self.state, self._clock, take_over=self._config.take_over),
+            newest=lambda generation: newest_in(store, generation),
+            need_full=lambda: self._wake_backup(store),
+        )  # fmt: skip
+
+        def reserve(moment: Moment) -> None:
+            ship.reserve(moment.spooled)
+
+        backup = FullBackup(store, self.state, self._clock, reserve=reserve, stopping=lambda: self.stopping)
+        return _Line(store, ship, backup)
+
+    def _recover(self) -> Recovered | None:
+        wanted = self.state.generation.record.generation if self.state.generation else None
+        for line in self._lines:
+            try:
+                found = recover(line.store, wanted)
+            except StoreError as exc:
+                log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def _follow_step(self, now: float) -> float | None:
+        assert self._follow is not None
+        return None if self._finished else self._follow.step(now)
+
+    def _backup_step(self, line: _Line) -> Callable[[float], float | None]:
+        def step(_now: float) -> float | None:
+            capture: Capture | None = self._follow.capture if self._follow else None
+            if capture is None or self._finished or not line.ship.needs_full:
+                return None
+            try:
+                result = line.backup.run(capture)
+            except ContentDiffers as exc:
+                assert self._follow is not None
+                if self._follow.capture is capture:
+                    self._follow.lose(str(exc))
+                    self._wake_follow()
+                return BACKUP_RETRY_SECONDS
+            except (StoreError, SourceError) as exc:
+                log.error("full.failed", extra={"store": line.store.url, "error": str(exc), "hint": exc.hint})
+                self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
+                return BACKUP_RETRY_SECONDS
+            except Interrupted:
+                return None
+            position: Position = result.position
+            line.ship.rejoin(position.generation, position.txid)
+            self.marks.store(line.store.url, protected=position, unprotected_since=0)
+            self._wake_ships()
+            return None
+
+        return step
+
+    def _watch(self, wanted: bool) -> None:
+        if wanted:
+            self._watcher.arm(self._watched_path, self._event)
+        else:
+            self._watcher.disarm(self._watched_path)
+
+    @property
+    def _watched_path(self) -> str:
+        assert self._follow is not None
+        return self._follow.database.path
+
+    def _event(self, _main: bool) -> None:
+        if self._follow is not None:
+            self._follow.woken()
+            self._wake_follow()
+
+    def _wake_follow(self) -> None:
+        self._local.wake(self._follow_task)
+
+    def _wake_ships(self) -> None:
+        for line in self._lines:
+            if line.ship_task is not None:
+                self._remote.wake(line.ship_task)
+
+    def _wake_backup(self, store: Store) -> None:
+        for line in self._lines:
+            if line.store is store and line.backup_task is not None:
+                self._remote.wake(line.backup_task)
+
+    def _request_passive(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.request()
+            self._local.wake(self._checkpoint_task)

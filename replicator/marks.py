@@ -1,0 +1,93 @@
+"""How far everything came, for status and for whoever waits: written by the parts, read by anyone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from replicator.core.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The database side. ``phase`` is waiting, following or stopped; times in microseconds."""
+
+    phase: str = "waiting"
+    reason: str = ""
+    captured: Position | None = None
+    captured_observed: int = 0
+    pending_frames: int = 0
+    pending_since: int = 0
+    wal_bytes: int = 0
+    log_frames: int = 0
+    backfilled_frames: int = 0
+    page_size: int = 0
+    pages: int = 0
+    overloaded: bool = False
+    coalesced: int = 0
+    barriers: int = 0
+    barrier_longest_ms: float = 0.0
+    generations_begun: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """One store. ``protected`` is its newest complete full of the current generation."""
+
+    url: str
+    shipped: Position | None = None
+    shipped_observed: int = 0
+    spool_bytes: int = 0
+    oldest_unshipped: int = 0
+    protected: Position | None = None
+    unprotected_since: int = 0
+    lapsed: bool = False
+    segments: int = 0
+    bytes_shipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    at: int
+    where: str
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    source: SourceState
+    stores: dict[str, StoreState]
+    error: LastError | None
+
+
+@dataclass(slots=True)
+class Marks:
+    """The one place where parts say how far they are. Setting never blocks on anything but its own lock."""
+
+    changed: Callable[[], None] = lambda: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _source: SourceState = field(default_factory=SourceState)
+    _stores: dict[str, StoreState] = field(default_factory=dict)
+    _error: LastError | None = None
+
+    def source(self, **fields: Any) -> None:
+        with self._lock:
+            self._source = replace(self._source, **fields)
+        self.changed()
+
+    def store(self, url: str, **fields: Any) -> None:
+        with self._lock:
+            self._stores[url] = replace(self._stores.get(url) or StoreState(url), **fields)
+        self.changed()
+
+    def error(self, error: LastError | None) -> None:
+        with self._lock:
+            self._error = error
+        self.changed()
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            return Snapshot(self._source, dict(self._stores), self._error)

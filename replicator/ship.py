@@ -1,0 +1,329 @@
+"""Ship: put captured units into one store, in order, each once.
+
+Invariants kept here:
+- a segment's bytes are units verbatim from the spool, final before the first attempt;
+- a name that exists already is read: our own units are taken as shipped, any other means another writer;
+- what a store has not got stays in the spool, up to a limit; beyond it the queue is dropped, loudly, and
+  only a full backup at a later position brings the store back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from replicator.clock import Clock
+from replicator.core.errors import ObjectExists, OwnershipLost, StoreError
+from replicator.core.names import GenerationName, SegmentName
+from replicator.core.position import GenerationId, Position
+from replicator.core.quantities import format_size
+from replicator.core.records import encode_record
+from replicator.core.unit import TRAILER_SIZE, UnitHeader, parse_unit_header, split_units
+from replicator.marks import LastError, Marks
+from replicator.spool import Place, Spool
+from replicator.state import Newest, StateFolder, StoreMemory
+from replicator.store import Store
+
+log = logging.getLogger(__name__)
+
+# Large enough that a bulk load is few requests, small enough to be held in memory a few times over.
+SEGMENT_BYTES_MAX = 4 << 20
+RETRY_FIRST_SECONDS = 0.5
+RETRY_MAX_SECONDS = 30.0
+# A refusal by policy or credentials is asked again only now and then: somebody has to act first.
+DENIED_SECONDS = 30.0
+
+
+class Ship:
+    """One store's queue. ``step`` runs in one thread at a time.
+
+    ``enlist`` makes us known to the store; ``newest`` asks it how far it is in a generation; ``need_full``
+    says that only a full backup brings it on. ``reserve`` and ``rejoin`` are what the full answers with.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        state: StateFolder,
+        marks: Marks,
+        clock: Clock,
+        *,
+        interval: float,
+        spool_bytes_max: int,
+        enlist: Callable[[], None],
+        newest: Callable[[GenerationId], Newest],
+        need_full: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._state = state
+        self._marks = marks
+        self._clock = clock
+        self._interval = interval
+        self._spool_bytes_max = spool_bytes_max
+        self._enlist = enlist
+        self._newest = newest
+        self._need_full = need_full
+        self._lock = threading.Lock()
+        # Where the next segment begins; None once the queue was dropped. Until the store was asked, what is
+        # in the spool counts as not shipped.
+        self._place: Place | None = spool.beginning
+        self._reserved: Place | None = None
+        self._ready = False
+        self._announced: set[GenerationId] = set()
+        self._put_at = float("-inf")
+        self._retry_at = float("-inf")
+        self._retry = RETRY_FIRST_SECONDS
+        self._failures = 0
+        self._full: tuple[GenerationId, int] | None = None
+        spool.retain(store.url, spool.beginning)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store knows us and we know how far it is."""
+        return self._ready
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything in the spool is in the store."""
+        with self._lock:
+            return self._ready and self._place is not None and self._place == self._spool.end
+
+    def step(self, now: float) -> float | None:
+        """Put what is due. Raises OwnershipLost; every other trouble with the store is retried for ever."""
+        if now < self._retry_at:
+            return self._retry_at - now
+        try:
+            return self._step(now)
+        except StoreError as exc:
+            if self._ready:
+                self._limit()
+            delay = self._retry if exc.retryable else DENIED_SECONDS
+            self._retry = min(self._retry * 2, RETRY_MAX_SECONDS)
+            self._retry_at = now + delay
+            self._tell(exc)
+            return delay
+
+    def hurry(self) -> None:
+        """Forget pacing and pauses: somebody waits for the end."""
+        self._put_at = self._retry_at = float("-inf")
+        self._interval = 0.0
+
+    # --- a full backup answers a lapse -----------------------------------------------------------------
+
+    def reserve(self, place: Place) -> None:
+        """Keep what is behind *place*: a full backup of the position there is about to be committed."""
+        with self._lock:
+            if self._place is None:
+                self._reserved = place
+                self._spool.retain(self._store.url, place)
+
+    def rejoin(self, generation: GenerationId, txid: int) -> None:
+        """The full backup is in the store: go on behind it."""
+        with self._lock:
+            self._full = (generation, txid)
+            if self._place is None:
+                self._place, self._reserved = self._reserved, None
+        self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=self._place is None))
+        self._marks.store(self._store.url, lapsed=self._place is None)
+
+    @property
+    def needs_full(self) -> bool:
+        """Whether the store has no full backup of the running generation, or lapsed."""
+        running = self._state.generation
+        with self._lock:
+            if not self._ready or running is None:
+                return False
+            covered = self._full is not None and self._full[0] == running.record.generation
+            return not covered or self._place is None
+
+    # --- one step --------------------------------------------------------------------------------------
+
+    def _step(self, now: float) -> float | None:
+        running = self._state.generation
+        if running is None:
+            return None
+        self._limit()
+        if not self._ready:
+            self._enlist()
+            self._find_place(running.record.generation)
+            self._ready = True
+        self._announce(running.record.generation)
+        if self.needs_full:
+            self._need_full()
+        with self._lock:
+            place = self._place
+        if place is None or place == self._spool.end:
+            self._recovered()
+            return None
+        wait = self._put_at + self._interval - now
+        if wait > 0:
+            return wait
+        units, behind = self._spool.read(place, SEGMENT_BYTES_MAX)
+        if units:
+            self._announce(units[0][0].generation)
+            self._marks.store(self._store.url, oldest_unshipped=units[0][0].observed_first)
+            last, behind, size = self._put(units, place, behind)
+            self._put_at = now
+            self._advance(last, behind, size)
+        self._recovered()
+        return None if behind == self._spool.end else 0.0
+
+    def _put(
+        self, units: list[tuple[UnitHeader, bytes]], place: Place, behind: Place
+    ) -> tuple[UnitHeader, Place, int]:
+        """One segment; returns its last unit, the place behind it and its size."""
+        header = units[0][0]
+        name = SegmentName(header.generation, header.txid_first, header.part)
+        content = b"".join(unit for _, unit in units)
+        try:
+            self._store.put(str(name), content)
+        except ObjectExists:
+            return self._adopt(name, place)
+        log.info(
+            "segment.shipped",
+            extra={
+                "store": self._store.url,
+                "txid_min": f"{header.txid_first:016x}",
+                "txid_max": f"{units[-1][0].txid_last:016x}",
+                "bytes_out": len(content),
+            },
+        )
+        return units[-1][0], behind, len(content)
+
+    def _adopt(self, name: SegmentName, place: Place) -> tuple[UnitHeader, Place, int]:
+        """The name is taken. An earlier attempt of ours put it, perhaps cut elsewhere, if it holds exactly
+        the units that come next in the spool; anything else is somebody else's."""
+        content = self._store.get(str(name))
+        header: UnitHeader | None = None
+        for theirs in split_units(content):
+            ours, behind = self._spool.read(place, 1)
+            if not ours or ours[0][1] != bytes(theirs):
+                raise OwnershipLost(
+                    f"another agent wrote {name} to {self._store.url} "
+                    f"(its epoch {parse_unit_header(theirs).epoch}, ours {self._state.epoch})",
+                    hint="stop one of the two; if this state folder is an old copy, delete it and start again",
+                )
+            header, place = ours[0][0], behind
+        if header is None:
+            raise OwnershipLost(f"an empty {name} lies in {self._store.url}", hint="we never write such a thing")
+        log.info("segment.adopted", extra={"store": self._store.url, "key": str(name)})
+        return header, place, len(content)
+
+    def _advance(self, last: UnitHeader, behind: Place, size: int) -> None:
+        with self._lock:
+            if self._place is not None:
+                self._place = behind
+        self._spool.retain(self._store.url, behind)
+        state = self._marks.snapshot().stores[self._store.url]
+        shipped = last.position if last.commits else Position(last.generation, last.txid_first - 1)
+        self._marks.store(
+            self._store.url,
+            shipped=shipped,
+            shipped_observed=last.observed_last,
+            oldest_unshipped=0 if behind == self._spool.end else state.oldest_unshipped,
+            spool_bytes=self._spool.bytes_from(behind),
+            segments=state.segments + 1,
+            bytes_shipped=state.bytes_shipped + size,
+        )
+
+    # --- where are we ----------------------------------------------------------------------------------
+
+    def _find_place(self, generation: GenerationId) -> None:
+        """Ask the store how far it is, and find that in the spool; a queue with a hole in it has lapsed."""
+        newest = self._newest(generation)
+        memory = self._state.load_store(self._store.url)
+        place = None if memory.lapsed else self._place_behind(newest.unit, generation)
+        with self._lock:
+            self._place = place if self._place is not None else None
+            self._full = (generation, newest.fulls[-1].txid) if newest.fulls else None
+        self._spool.retain(self._store.url, place)
+        shipped = parse_unit_header(newest.unit) if newest.unit is not None else None
+        self._marks.store(
+            self._store.url,
+            lapsed=place is None,
+            shipped=shipped.position if shipped and shipped.commits else None,
+            shipped_observed=shipped.observed_last if shipped else 0,
+            protected=Position(*self._full) if self._full else None,
+        )
+
+    def _place_behind(self, unit: bytes | None, generation: GenerationId) -> Place | None:
+        first = self._spool.read(self._spool.beginning, 1)[0]
+        if unit is None:
+            # Nothing of this generation is there: everything has to be here still, from its first unit on.
+            begins = not first or first[0][0].generation != generation or first[0][0].txid_first == 1
+            return self._spool.beginning if begins else None
+        theirs = parse_unit_header(unit)
+        found = self._spool.place_after(theirs)
+        if found is not None and found[1] == unit:
+            return found[0]
+        follows = not first or first[0][0].chain_before == unit[-TRAILER_SIZE:]
+        if found is None and follows:
+            return self._spool.beginning
+        last = self._spool.last_unit()
+        ours = parse_unit_header(last) if last is not None else None
+        if found is not None or (ours and ours.generation == generation and ours.txid_last < theirs.txid_last):
+            raise OwnershipLost(
+                f"{self._store.url} holds transaction {theirs.position}, which this agent never captured",
+                hint="this state folder is an old copy, or another agent wrote there; "
+                "delete the state folder to begin a new generation",
+            )
+        return None
+
+    def _announce(self, generation: GenerationId) -> None:
+        """The generation's record goes before anything of it."""
+        if generation in self._announced:
+            return
+        record = self._state.record_of(generation)
+        if record is not None:
+            try:
+                self._store.put(str(GenerationName(generation)), encode_record(record))
+            except ObjectExists:
+                pass  # by an earlier run of ours: its name is random, and its units chain to it
+        self._announced.add(generation)
+
+    # --- trouble ---------------------------------------------------------------------------------------
+
+    def _limit(self) -> None:
+        """Drop a queue that outgrew its limit: the disk of the application matters more."""
+        with self._lock:
+            place = self._place or self._reserved
+            if place is None:
+                return
+            queued = self._spool.bytes_from(place)
+            if queued <= self._spool_bytes_max:
+                return
+            self._place = self._reserved = None
+        self._spool.retain(self._store.url, None)
+        self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=True))
+        message = (
+            f"the spool for {self._store.url} outgrew its limit of {format_size(self._spool_bytes_max)}: "
+            "what was queued is dropped; a full backup follows when the store is back"
+        )
+        log.error("store.lapsed", extra={"store": self._store.url, "bytes_in": queued, "reason": message})
+        self._marks.store(self._store.url, lapsed=True, spool_bytes=0)
+        self._marks.error(LastError(self._clock.wall(), self._store.url, message, None))
+
+    def _tell(self, exc: StoreError) -> None:
+        """Loud at first, then once in a while, and once when it is over."""
+        self._failures += 1
+        level = logging.ERROR if self._failures in (1, 2) or self._failures % 10 == 0 else logging.DEBUG
+        log.log(
+            level,
+            "store.retry",
+            extra={"store": self._store.url, "attempt": self._failures, "error": str(exc), "hint": exc.hint},
+        )
+        with self._lock:
+            place = self._place
+        queued = self._spool.bytes_from(place) if place is not None else 0
+        self._marks.store(self._store.url, spool_bytes=queued)
+        self._marks.error(LastError(self._clock.wall(), self._store.url, str(exc), exc.hint))
+
+    def _recovered(self) -> None:
+        if self._failures:
+            log.info("store.recovered", extra={"store": self._store.url, "attempt": self._failures})
+            self._failures = 0
+            self._retry = RETRY_FIRST_SECONDS
+            self._marks.error(None)

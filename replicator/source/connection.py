@@ -1,0 +1,119 @@
+"""Opening a database, and the translation of SQLite's errors into ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apsw
+
+from replicator.core.errors import NotADatabase, NotWalMode, SourceError, SourceGone
+
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+_WAL_VERSION = 2  # bytes 18 and 19 of the file (fileformat2, section 1.3.3)
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Which file a path stands for; another one means it was replaced."""
+
+    device: int
+    inode: int
+
+
+def identity_of(path: str) -> FileIdentity | None:
+    """stat(2) only; nothing is opened."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return FileIdentity(found.st_dev, found.st_ino)
+
+
+def log_file_bytes(path: str) -> int:
+    """Size of the `-wal` file of the database at *path*; 0 where there is none. stat(2) only."""
+    try:
+        return os.stat(path + "-wal").st_size
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def mapped_sqlite_errors(path: str) -> Iterator[None]:
+    """Translate what SQLite says, once; apsw.BusyError is an expected outcome and passes."""
+    try:
+        yield
+    except apsw.BusyError:
+        raise
+    except (apsw.NotADBError, apsw.CorruptError) as exc:
+        raise NotADatabase(f"{path} is not a usable SQLite database: {exc}") from exc
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as exc:
+        raise SourceError(
+            f"cannot open {path}: {exc}",
+            hint="the agent needs read and write permission on the database, its -wal, its -shm and their folder",
+        ) from exc
+    except apsw.FullError as exc:
+        raise SourceError(f"no space left for {path}: {exc}", hint="free some space on its disk") from exc
+    except apsw.Error as exc:
+        raise SourceError(f"SQLite failed on {path}: {exc}") from exc
+
+
+def open_connection(path: str) -> apsw.Connection:
+    """A connection that waits for nobody, checkpoints nothing by itself and deletes no log when it closes.
+
+    NO_CKPT_ON_CLOSE also keeps a close of ours from unlinking, by name, the log of a database that was put
+    in the place of the one we had open.
+    """
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.set_busy_timeout(0)
+    connection.wal_autocheckpoint(0)
+    connection.execute("PRAGMA mmap_size=0").fetchall()
+    connection.execute("PRAGMA cache_size=16").fetchall()  # we read pages around the cache, not through it
+    return connection
+
+
+def check_path(path: str) -> None:
+    """Refuse what cannot be a database before SQLite sees it; a missing file is SourceGone."""
+    if os.path.isdir(path):
+        raise NotADatabase(f"{path} is a folder, not a database file", hint="name the database file itself")
+    if not os.path.exists(path):
+        raise SourceGone(f"there is no database at {path}")
+    if not os.path.isfile(path):
+        raise NotADatabase(f"{path} is not a regular file")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise SourceError(
+            f"no permission to read and write {path}",
+            hint="run the agent as the user that owns the database; it writes none of its content, "
+            "but SQLite's locks need write permission",
+        )
+    if not os.access(os.path.dirname(path), os.W_OK):
+        raise SourceError(
+            f"no permission to write in the folder of {path}", hint="SQLite keeps -wal and -shm beside the file"
+        )
+
+
+class EmptyFile(SourceGone):
+    """A database of no bytes: SQLite has created it and nothing is in it yet."""
+
+
+def require_wal(connection: apsw.Connection, path: str) -> int:
+    """The page size, read from the header without taking a lock or playing back a hot journal.
+
+    Raises EmptyFile, NotADatabase or NotWalMode.
+    """
+    _, header = connection.read("main", 0, 0, _HEADER_BYTES)
+    if not any(header):
+        raise EmptyFile(f"{path} is empty still")
+    if header[:16] != _MAGIC:
+        raise NotADatabase(f"{path} is not a SQLite database (or an encrypted one)")
+    if header[18] != _WAL_VERSION or header[19] != _WAL_VERSION:
+        raise NotWalMode(
+            f"{path} is not in WAL mode",
+            hint="run `PRAGMA journal_mode=WAL` in the application once; it stays",
+        )
+    page_size = int.from_bytes(header[16:18], "big")
+    return 65536 if page_size == 1 else page_size

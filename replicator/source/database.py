@@ -1,0 +1,277 @@
+"""A database in WAL mode under observation: what its log says, and the read transactions that keep it.
+
+Nothing in here commits, resets or changes anything: looks, reads, read transactions, PASSIVE checkpoints,
+and as last resort the write barrier (BEGIN IMMEDIATE, then ROLLBACK).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apsw
+
+from replicator.core.cursor import Observation
+from replicator.core.errors import SourceError
+from replicator.core.wal import (
+    FRAME_HEADER_SIZE,
+    HEADER_SIZE,
+    FrameHeader,
+    WalHeader,
+    frame_offset,
+    parse_frame_header,
+    parse_header,
+)
+from replicator.source.connection import (
+    FileIdentity,
+    check_path,
+    identity_of,
+    log_file_bytes,
+    mapped_sqlite_errors,
+    open_connection,
+    require_wal,
+)
+
+_NOOP = apsw.SQLITE_CHECKPOINT_NOOP
+_TOUCH = "PRAGMA user_version"  # begins a read transaction without needing a schema that parses
+_LOOK_ATTEMPTS = 50
+_BEGIN_ATTEMPTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMark:
+    """Our read transaction: it began when the log held at least ``frames`` frames.
+
+    ``zero``: it began when all of them were in the main file, and holds read mark 0: the next writer may
+    restart the log once, and nobody can move a frame of the new log.
+    """
+
+    frames: int
+    zero: bool
+
+
+class Database:
+    """Connections to one database. Use from one thread at a time, but for ``passive`` and ``main_bytes``,
+    which have connections of their own and may run beside the rest, each in one thread."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.realpath(path)
+        self.page_size = 0
+        self.identity: FileIdentity | None = None
+        self._observer: apsw.Connection | None = None
+        self._readers: list[apsw.Connection] = []
+        self._current = 0
+        self._checkpointer: apsw.Connection | None = None
+        self._scanner: apsw.Connection | None = None
+        self._writer: apsw.Connection | None = None
+        self._header_bytes = b""
+        self._header: WalHeader | None = None
+        self._scanning = threading.Lock()
+        self._checkpointing = threading.Lock()
+
+    def open(self) -> None:
+        """Open and check; raises SourceGone, NotADatabase, NotWalMode or SourceError and leaves nothing open."""
+        check_path(self.path)
+        try:
+            with mapped_sqlite_errors(self.path):
+                identity = identity_of(self.path)
+                self._observer = open_connection(self.path)
+                self.page_size = require_wal(self._observer, self.path)
+                self._observer.execute(_TOUCH).fetchall()
+                self._readers = [open_connection(self.path), open_connection(self.path)]
+                self.identity = identity
+        except apsw.BusyError as exc:
+            self.close()
+            raise SourceError(f"{self.path} is locked by another process: {exc}") from exc
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of everything; the log stays as it is."""
+        with self._scanning, self._checkpointing:
+            everyone = [self._observer, self._checkpointer, self._scanner, self._writer, *self._readers]
+            for connection in everyone:
+                if connection is not None:
+                    connection.close()
+            self._observer = self._checkpointer = self._scanner = self._writer = None
+            self._readers = []
+            self.identity = None
+
+    def _require_open(self) -> None:
+        if self.identity is None:
+            raise SourceError(f"{self.path} is not open any more")
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the path no longer stands for the file we have open."""
+        return identity_of(self.path) != self.identity
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def look(self) -> Observation:
+        """One consistent look; costs no lock and some microseconds.
+
+        The header is read before and after the counts, so counts of one log are never paired with the
+        header of another.
+        """
+        observer = self._observer
+        assert observer is not None
+        with mapped_sqlite_errors(self.path):
+            for attempt in range(_LOOK_ATTEMPTS):
+                before = observer.read("main", 1, 0, HEADER_SIZE)[1]
+                try:
+                    frames, backfilled = observer.wal_checkpoint(mode=_NOOP)
+                except apsw.BusyError:
+                    # The wal-index header was being written just then.
+                    if attempt > 2:
+                        time.sleep(0.0002)
+                    continue
+                after = observer.read("main", 1, 0, HEADER_SIZE)[1]
+                if before == after:
+                    if after != self._header_bytes:
+                        self._header_bytes, self._header = after, parse_header(after)
+                    return Observation(self._header, frames, backfilled)
+        raise SourceError(f"the log of {self.path} never held still for a look")
+
+    def read_frames(self, first: int, count: int) -> bytes:
+        """*count* whole frames from index *first* on; they must be committed."""
+        length = count * (FRAME_HEADER_SIZE + self.page_size)
+        return self._read_log(frame_offset(first, self.page_size), length)
+
+    def frame_header(self, index: int) -> FrameHeader:
+        return parse_frame_header(self._read_log(frame_offset(index, self.page_size), FRAME_HEADER_SIZE))
+
+    def frame_page(self, index: int) -> bytes:
+        """The page in frame *index*."""
+        return self._read_log(frame_offset(index, self.page_size) + FRAME_HEADER_SIZE, self.page_size)
+
+    def main_page(self, pgno: int) -> bytes:
+        """Page *pgno* of the main file; zeros where the file is shorter."""
+        assert self._observer is not None
+        with mapped_sqlite_errors(self.path):
+            return self._observer.read("main", 0, (pgno - 1) * self.page_size, self.page_size)[1]
+
+    def main_bytes(self, offset: int, length: int) -> bytes:
+        """A run of the main file, through a connection of its own; zeros where the file is shorter."""
+        with self._scanning, mapped_sqlite_errors(self.path):
+            self._require_open()
+            if self._scanner is None:
+                self._scanner = open_connection(self.path)
+            return self._scanner.read("main", 0, offset, length)[1]
+
+    def _read_log(self, offset: int, length: int) -> bytes:
+        assert self._observer is not None
+        with mapped_sqlite_errors(self.path):
+            whole, data = self._observer.read("main", 1, offset, length)
+        if not whole:
+            raise SourceError(f"the log of {self.path} ends before byte {offset + length}")
+        return data
+
+    @property
+    def log_bytes(self) -> int:
+        return log_file_bytes(self.path)
+
+    # --- holding, hand over hand -----------------------------------------------------------------------
+
+    def begin_next(self) -> HeldMark:
+        """Begin a read transaction on the free reader; the one before goes on until ``end_previous``.
+
+        Looks before and after tell which kind of read mark it got; where commits came in between so that
+        they cannot, it is begun anew.
+        """
+        reader = self._readers[1 - self._current]
+        with mapped_sqlite_errors(self.path):
+            _rollback(reader)  # left open where a step failed between begin and end
+            for _ in range(_BEGIN_ATTEMPTS):
+                before = self.look()
+                try:
+                    reader.execute("BEGIN").fetchall()
+                    reader.execute(_TOUCH).fetchall()
+                except apsw.BusyError:
+                    _rollback(reader)
+                    continue
+                after = self.look()
+                if before == after:
+                    return HeldMark(before.frames, after.fully_backfilled)
+                same_log = before.header == after.header and before.frames <= after.frames
+                if same_log and after.backfilled < before.frames:
+                    return HeldMark(before.frames, zero=False)
+                _rollback(reader)
+        raise SourceError(f"no read transaction could be begun on {self.path}")
+
+    def end_previous(self) -> None:
+        """End the older read transaction; the newer one is the one held from now on."""
+        with mapped_sqlite_errors(self.path):
+            _rollback(self._readers[self._current])
+        self._current = 1 - self._current
+
+    def page_count(self) -> int:
+        """Size of the database in pages as the newest read transaction sees it."""
+        reader = self._readers[1 - self._current]
+        if not reader.in_transaction:
+            reader = self._readers[self._current]
+        with mapped_sqlite_errors(self.path):
+            return int(reader.execute("PRAGMA page_count").fetchall()[0][0])
+
+    # --- checkpoints -----------------------------------------------------------------------------------
+
+    def passive(self) -> bool:
+        """Move frames up to our own read mark at most; False where somebody else is at it just now."""
+        with self._checkpointing, mapped_sqlite_errors(self.path):
+            self._require_open()
+            if self._checkpointer is None:
+                self._checkpointer = open_connection(self.path)
+                self._checkpointer.execute(_TOUCH).fetchall()
+            try:
+                self._checkpointer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.BusyError:
+                return False
+            return True
+
+    def passive_inline(self) -> None:
+        """A PASSIVE on the observer, for the moment under the barrier; whatever it reaches."""
+        assert self._observer is not None
+        with mapped_sqlite_errors(self.path), contextlib.suppress(apsw.BusyError):
+            self._observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def truncate(self) -> bool:
+        """Cut the log file. Only while our mark is zero and nothing is new: else SQLite answers busy."""
+        assert self._observer is not None
+        with mapped_sqlite_errors(self.path):
+            try:
+                self._observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def barrier(self, patience: float) -> Iterator[bool]:
+        """Keep every writer out, writing nothing; False where no gap was found within *patience* seconds."""
+        with mapped_sqlite_errors(self.path):
+            if self._writer is None:
+                self._writer = open_connection(self.path)
+            taken = self._take_write_lock(self._writer, time.monotonic() + patience)
+        try:
+            yield taken
+        finally:
+            _rollback(self._writer)
+
+    def _take_write_lock(self, writer: apsw.Connection, deadline: float) -> bool:
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE").fetchall()
+                return True
+            except apsw.BusyError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.0001)
+
+
+def _rollback(connection: apsw.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK").fetchall()

@@ -1,0 +1,166 @@
+"""The state folder of one database: who we are, which generation is running, how far each store is.
+
+Everything in here can be found again: the place in the log is in the newest unit, spooled or shipped, and
+what a store holds is in the store. Losing the folder costs requests at the next start, or at worst a new
+generation; it never costs a commit that was shipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from replicator.core.cursor import EMPTY, WalCursor
+from replicator.core.names import FullName
+from replicator.core.position import GenerationId
+from replicator.core.records import GenerationRecord
+from replicator.core.wal import Salt, WalChecksum
+from replicator.files import FolderLock, make_folder, mapped_errors, read_json, replace_file
+
+
+def default_state_folder(database: str) -> str:
+    """Beside the database, so that it lies on the same disk and moves with it."""
+    folder, name = os.path.split(os.path.realpath(database))
+    return os.path.join(folder, f".{name}-replicator")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGeneration:
+    """A generation as its own agent knows it.
+
+    ``base`` and ``base_pages`` are the place in the log and the size of the database where it began (txid 0);
+    ``base_checksum`` is the database's checksum there, known from the first complete full on.
+    """
+
+    record: GenerationRecord
+    base: WalCursor
+    base_pages: int
+    base_checksum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMemory:
+    """What we last knew of a store, written lazily: the store itself is asked at start."""
+
+    full: tuple[GenerationId, int] | None = None
+    lapsed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a store knows of us where the state folder does not: the newest unit there, its generation's
+    record, and the database's checksum where that generation began, if it has a full."""
+
+    record: GenerationRecord
+    unit: bytes
+    base_checksum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest unit a store has of a generation, and the full backups it has of it, by txid."""
+
+    unit: bytes | None
+    fulls: tuple[FullName, ...]
+
+
+class StateFolder:
+    """Loaded by ``open``; every setter writes through, durably."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = os.path.abspath(folder)
+        self.repository = ""
+        self.writer = ""
+        self.epoch = 0
+        self.generation: RunningGeneration | None = None
+        self.earlier: tuple[GenerationRecord, ...] = ()
+        self._lock = FolderLock(os.path.join(self.folder, "lock"))
+
+    @property
+    def spool_folder(self) -> str:
+        return os.path.join(self.folder, "spool")
+
+    @property
+    def status_path(self) -> str:
+        return os.path.join(self.folder, "status.json")
+
+    def open(self) -> None:
+        """Create or load; raises OwnershipLost where another agent of this machine has it."""
+        with mapped_errors(f"cannot use the state folder {self.folder}"):
+            make_folder(self.folder)
+            self._lock.acquire()
+        loaded = read_json(self._path) or {}
+        self.repository = str(loaded.get("repository") or "")
+        self.writer = str(loaded.get("writer") or "")
+        self.epoch = int(loaded.get("epoch") or 0)
+        if loaded.get("generation"):
+            self.generation = _running(loaded["generation"])
+            self.earlier = tuple(_record(each) for each in loaded.get("earlier", ()))
+        if not self.writer:
+            self.writer = secrets.token_hex(8)
+            self.save()
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def save(self) -> None:
+        content = {
+            "repository": self.repository,
+            "writer": self.writer,
+            "epoch": self.epoch,
+            "generation": asdict(self.generation) if self.generation else None,
+            "earlier": [asdict(record) for record in self.earlier],
+        }
+        with mapped_errors(f"cannot write the state folder {self.folder}"):
+            replace_file(self._path, json.dumps(content, indent=1).encode())
+
+    def begin(self, generation: RunningGeneration, spooled: set[GenerationId]) -> None:
+        """Make *generation* the running one; records of those still *spooled* are kept to be shipped."""
+        if self.generation is not None:
+            kept = (*self.earlier, self.generation.record)
+            self.earlier = tuple(record for record in kept if record.generation in spooled)
+        self.generation = generation
+        self.save()
+
+    def record_of(self, generation: GenerationId) -> GenerationRecord | None:
+        records = (*self.earlier, *([self.generation.record] if self.generation else []))
+        return next((record for record in records if record.generation == generation), None)
+
+    def load_store(self, url: str) -> StoreMemory:
+        loaded = read_json(self._store_path(url)) or {}
+        full = loaded.get("full")
+        return StoreMemory(
+            full=(GenerationId(full[0]), int(full[1])) if full else None, lapsed=bool(loaded.get("lapsed"))
+        )
+
+    def save_store(self, url: str, memory: StoreMemory) -> None:
+        path = self._store_path(url)
+        with mapped_errors(f"cannot write the state folder {self.folder}"):
+            make_folder(os.path.dirname(path))
+            replace_file(path, json.dumps({"url": url, **asdict(memory)}, indent=1).encode())
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self.folder, "state.json")
+
+    def _store_path(self, url: str) -> str:
+        return os.path.join(self.folder, "stores", hashlib.sha256(url.encode()).hexdigest()[:16] + ".json")
+
+
+def _record(loaded: dict[str, Any]) -> GenerationRecord:
+    return GenerationRecord(**loaded)
+
+
+def _running(loaded: dict[str, Any]) -> RunningGeneration:
+    cursor = loaded["base"]
+    base = WalCursor(Salt(*cursor["salt"]), cursor["frames"], WalChecksum(*cursor["checksum"]))
+    return RunningGeneration(
+        record=_record(loaded["record"]),
+        base=base if base.frames else EMPTY,
+        base_pages=loaded["base_pages"],
+        base_checksum=loaded["base_checksum"],
+    )

@@ -1,0 +1,41 @@
+"""What every store keeps, in prose; one suite of tests holds each kind to it.
+
+Names are relative, with ``/`` between parts, and are valid on every kind. A store adds nothing to what it is
+given and interprets none of it.
+
+- ``put`` creates an object, whole and durable when it returns, and raises ObjectExists if the name is taken;
+  of several concurrent puts of a name exactly one succeeds. A put that raised StoreUnavailable may have taken
+  the bytes all the same: the caller asks again with the same bytes and meets ObjectExists.
+- ``get`` gives the whole object or raises ObjectNotFound. ``get_range`` gives exactly the bytes asked for, or
+  raises ObjectCorrupt where the object is shorter.
+- ``list`` gives every object whose name begins with the prefix and sorts after ``after``, in the order of
+  their names, each once. Objects put before the call are in it.
+- ``delete`` removes an object; a missing one is no error.
+- Anything may raise StoreUnavailable (ask again later) or StoreDenied (somebody must change something).
+
+All calls block, may be made from several threads at once, and hold no lock of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from replicator.core.catalogue import Listed
+
+
+class Store(Protocol):
+    @property
+    def url(self) -> str:
+        """Where this is, with no secret in it: for logs and errors."""
+        ...
+
+    def put(self, name: str, data: bytes) -> None: ...
+
+    def get(self, name: str) -> bytes: ...
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes: ...
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Listed]: ...
+
+    def delete(self, name: str) -> None: ...

@@ -1,0 +1,115 @@
+"""A folder as a store: a local disk, or a share that is mounted.
+
+Put-once is link(2); durability is fsync of the file, then of its folder. No lock is assumed to work there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from replicator.core.catalogue import Listed
+from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreUnavailable
+from replicator.files import make_folder, mapped_errors, publish_once, sync_folder
+
+
+class FolderStore:
+    """Objects are files below *root*, which is made at the first put and not before.
+
+    A mount that is away shows an empty folder or none: once something was put here, a root that has gone
+    missing is StoreUnavailable instead of being made again on the disk beneath.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.abspath(root)
+        self._made: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return f"file://{self._root}"
+
+    def put(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        folder = os.path.dirname(path)
+        with mapped_errors(f"cannot write {path}"):
+            if folder not in self._made:
+                if self._made and not os.path.isdir(self._root):
+                    raise StoreUnavailable(f"store folder {self._root} is gone", hint="is it mounted?")
+                make_folder(folder)
+                self._made.add(folder)
+            try:
+                publish_once(path, data)
+            except FileExistsError as exc:
+                raise ObjectExists(name) from exc
+            except FileNotFoundError:
+                self._made.discard(folder)
+                raise
+
+    def get(self, name: str) -> bytes:
+        path = self._path(name)
+        with mapped_errors(f"cannot read {path}"):
+            try:
+                with open(path, "rb", opener=_no_follow) as file:
+                    return file.read()
+            except FileNotFoundError as exc:
+                raise ObjectNotFound(name) from exc
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        path = self._path(name)
+        with mapped_errors(f"cannot read {path}"):
+            try:
+                with open(path, "rb", buffering=0, opener=_no_follow) as file:
+                    data = os.pread(file.fileno(), length, offset)
+            except FileNotFoundError as exc:
+                raise ObjectNotFound(name) from exc
+        if len(data) != length:
+            raise ObjectCorrupt(f"{name} ends at byte {offset + len(data)}, wanted {offset + length}")
+        return data
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Files only; links and our own temporary files are passed over."""
+        with mapped_errors(f"cannot list {self._root}"):
+            start = prefix.rpartition("/")[0]
+            yield from self._walk(start, prefix, after)
+
+    def delete(self, name: str) -> None:
+        path = self._path(name)
+        with mapped_errors(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            sync_folder(os.path.dirname(path))
+
+    def _path(self, name: str) -> str:
+        parts = name.split("/")
+        assert all(part not in ("", ".", "..") for part in parts), name
+        return os.path.join(self._root, *parts)
+
+    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Listed]:
+        """In the order of whole names: a folder sorts as its name with the slash behind it."""
+        try:
+            with os.scandir(os.path.join(self._root, folder) if folder else self._root) as found:
+                entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        entries.sort(key=lambda entry: entry[0])
+        for key, entry in entries:
+            name = f"{folder}/{key}" if folder else key
+            if key.endswith("/"):
+                reachable = name.startswith(prefix) or prefix.startswith(name)
+                if reachable and not (name < after and not after.startswith(name)):
+                    yield from self._walk(name[:-1], prefix, after)
+            elif name.startswith(prefix) and name > after and not key.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file(follow_symlinks=False):
+                        yield Listed(name, entry.stat(follow_symlinks=False).st_size)
+
+
+def _no_follow(path: str, flags: int) -> int:
+    """A link in a store is never ours: it could point at any file of this machine."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise ObjectCorrupt(f"{path} is a symbolic link") from exc
+        raise

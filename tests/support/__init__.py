@@ -1,0 +1,1 @@
+"""What several tests need and none of them owns: hostile processes, oracles, an independent WAL writer."""
