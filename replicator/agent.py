@@ -43,9 +43,12 @@ class Agent:
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._local = Loop("capture", min(4, 1 + len(found)), self._clock, self._fail)
-        self._remote = Loop("ship", min(8, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail)
+        self._remote = Loop(
+            "ship", min(8, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail
+        )
         self._followers = [
-            Follower(each, self._clock, self._watcher, self._local, self._remote, self._fail) for each in found
+            Follower(each, self._clock, self._watcher, self._local, self._remote, self._fail)
+            for each in found
         ]
 
     def start(self) -> None:

@@ -164,7 +164,9 @@ class FullBackup:
         for run in _neighbours(indexes, FRAME_CHUNKS):
             if self._stopping():
                 raise Interrupted("the full backup was stopped")
-            content = work.followed.database.main_bytes(run[0] * work.chunk_bytes, len(run) * work.chunk_bytes)
+            content = work.followed.database.main_bytes(
+                run[0] * work.chunk_bytes, len(run) * work.chunk_bytes
+            )
             size = work.chunk_bytes
             self._take(work, run, [content[i * size : (i + 1) * size] for i in range(len(run))])
             if work.builder.size >= PACK_BYTES:
@@ -241,7 +243,8 @@ class FullBackup:
         self._confirm(packs)
         renumbered = {old: new for new, old in enumerate(used)}
         runs = tuple(
-            replace(run, frame=replace(run.frame, pack=renumbered[run.frame.pack])) for run in work.table.runs()
+            replace(run, frame=replace(run.frame, pack=renumbered[run.frame.pack]))
+            for run in work.table.runs()
         )
         head = ManifestHead(
             repository=lineage.repository.hex(),

@@ -54,7 +54,8 @@ class AgentConfig:
         """The database of that name or path."""
         real = os.path.realpath(wanted)
         return next(
-            (each for each in self.databases if each.name == wanted or os.path.realpath(each.path) == real), None
+            (each for each in self.databases if each.name == wanted or os.path.realpath(each.path) == real),
+            None,
         )
 
 
@@ -72,7 +73,9 @@ def load_config(path: str) -> AgentConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path} holds no settings", hint="it begins with `databases:`, see `etc/replicator.yml`")
+        raise ConfigError(
+            f"{path} holds no settings", hint="it begins with `databases:`, see `etc/replicator.yml`"
+        )
     _check_keys(loaded, _TOP_KEYS, path)
     entries = loaded.get("databases")
     if not isinstance(entries, list) or not entries:

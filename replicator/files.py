@@ -27,7 +27,9 @@ def mapped_errors(what: str) -> Iterator[None]:
         if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreDenied(detail, hint="give this user write permission there") from exc
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreUnavailable(detail, hint="free some space; nothing is lost, it goes on by itself") from exc
+            raise StoreUnavailable(
+                detail, hint="free some space; nothing is lost, it goes on by itself"
+            ) from exc
         raise StoreUnavailable(detail) from exc
 
 
@@ -162,5 +164,3 @@ def free_bytes(path: str) -> int:
     """Space an unprivileged writer has on the file system of *path*."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
-
-

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from replicator.backup import ContentDiffers, FullBackup
-from replicator.capture import Capture, Follow, FollowSettings
+from replicator.capture import Capture, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig

@@ -31,7 +31,9 @@ class Task:
 class Loop:
     """Workers for some tasks. A task that raises ends the loop through *on_failure*, once."""
 
-    def __init__(self, name: str, workers: int, clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, name: str, workers: int, clock: Clock, on_failure: Callable[[BaseException], None]
+    ) -> None:
         self._name = name
         self._clock = clock
         self._on_failure = on_failure
@@ -40,7 +42,8 @@ class Loop:
         self._order = itertools.count()
         self._stopping = False
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(workers)
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
+            for number in range(workers)
         ]
 
     def start(self) -> None:
@@ -75,7 +78,9 @@ class Loop:
         """Block until a task is due; None when the loop ends."""
         with self._condition:
             while not self._stopping:
-                while self._queue and (self._queue[0][2].due != self._queue[0][0] or self._queue[0][2].running):
+                while self._queue and (
+                    self._queue[0][2].due != self._queue[0][0] or self._queue[0][2].running
+                ):
                     heapq.heappop(self._queue)  # rescheduled since, or taken already
                 if not self._queue:
                     self._condition.wait()

@@ -208,7 +208,9 @@ class Ship:
                 )
             header, place = ours[0][0], behind
         if header is None:
-            raise OwnershipLost(f"an empty {name} lies in {self._store.url}", hint="we never write such a thing")
+            raise OwnershipLost(
+                f"an empty {name} lies in {self._store.url}", hint="we never write such a thing"
+            )
         log.info("segment.adopted", extra={"store": self._store.url, "key": str(name)})
         return header, place, len(content)
 
@@ -264,7 +266,9 @@ class Ship:
             return self._spool.beginning
         last = self._spool.last_unit()
         ours = parse_unit_header(last) if last is not None else None
-        if found is not None or (ours and ours.generation == generation and ours.txid_last < theirs.txid_last):
+        if found is not None or (
+            ours and ours.generation == generation and ours.txid_last < theirs.txid_last
+        ):
             raise OwnershipLost(
                 f"{self._store.url} holds transaction {theirs.position}, which this agent never captured",
                 hint="this state folder is an old copy, or another agent wrote there; "

@@ -220,7 +220,10 @@ class Spool:
             offset = place.offset if number == place.number else 0
             if offset >= limits[number]:
                 continue
-            with mapped_errors(f"cannot read the spool {self._folder}"), open(self._path(number), "rb") as file:
+            with (
+                mapped_errors(f"cannot read the spool {self._folder}"),
+                open(self._path(number), "rb") as file,
+            ):
                 while offset < limits[number]:
                     file.seek(offset)
                     header, unit = _read_unit(file.read(HEADER_SIZE), file.read)

@@ -196,9 +196,7 @@ class Capture:
             last = self._sightings[-1][1].observed if self._sightings else self._tip.observed
             observed = max(wall, last)
             stepped = wall < last
-            self._sightings.append(
-                (seen.frames, Sighting(observed, min(self._last_look, observed), stepped))
-            )
+            self._sightings.append((seen.frames, Sighting(observed, min(self._last_look, observed), stepped)))
             self._seen_frames = seen.frames
         self._last_look = wall
         if grew:
@@ -227,9 +225,7 @@ class Capture:
         mark = self.database.begin_next()
         seen = self._look()
         self._sight(seen, self._clock.now())
-        overloaded = self._overload.judge(
-            seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
-        )
+        overloaded = self._overload.judge(seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen))
         while self._fresh(seen):
             self._capture_some(seen, coalesce=overloaded)
         self._pages.forget_window()

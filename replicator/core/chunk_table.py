@@ -76,10 +76,7 @@ class ChunkTable:
 
     def runs(self) -> tuple[Run, ...]:
         return build_runs(
-            [
-                (self._frames[number], slot)
-                for number, slot in zip(self._frame_of, self._slot_of, strict=True)
-            ]
+            [(self._frames[number], slot) for number, slot in zip(self._frame_of, self._slot_of, strict=True)]
         )
 
     def packs_used(self) -> set[int]:
@@ -108,6 +105,8 @@ class Earlier:
         Only the same place in the file is looked at: pages of a database hardly ever move, and an index of
         all hashes would cost a hundred bytes a chunk.
         """
-        if self._hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE] != digest or index >= len(self._frame_of):
+        if self._hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE] != digest or index >= len(
+            self._frame_of
+        ):
             return None
         return self._frames[self._frame_of[index]], self._slot_of[index]

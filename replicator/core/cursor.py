@@ -98,7 +98,9 @@ def recognise(cursor: WalCursor, seen: Observation, frame: FrameHeader | None) -
     if seen.header.salt != cursor.salt:
         return Elsewhere("the log was restarted")
     if frame is None or seen.frames < cursor.frames:
-        return Lost("the log is shorter than what was captured from it: the database is older than the replica")
+        return Lost(
+            "the log is shorter than what was captured from it: the database is older than the replica"
+        )
     if frame.salt != cursor.salt or frame.checksum != cursor.checksum:
         return Lost("the log holds other frames than were captured from it")
     return Continue(seen.frames - cursor.frames)

@@ -56,7 +56,9 @@ class Pace:
         delay, self.relook = self.relook, min(self.relook * 2, RELOOK_MAX_SECONDS)
         return delay
 
-    def due(self, now: float, seen: Observation, *, fresh_bytes: int, mark_frames: int, mark_zero: bool) -> bool:
+    def due(
+        self, now: float, seen: Observation, *, fresh_bytes: int, mark_frames: int, mark_zero: bool
+    ) -> bool:
         """Whether the new frames are to be captured now.
 
         At once after quiet, then once an interval; and at once where our read mark is in somebody's way:

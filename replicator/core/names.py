@@ -98,7 +98,9 @@ def parse_name(name: str) -> ObjectName | None:
     """What *name* stands for; None for anything we never write (it is reported, and never used)."""
     parsed: ObjectName | None = None
     if match := _SEGMENT_RE.fullmatch(name):
-        parsed = SegmentName(GenerationId(match["generation"]), int(match["txid"], 16), int(match["part"] or 0))
+        parsed = SegmentName(
+            GenerationId(match["generation"]), int(match["txid"], 16), int(match["part"] or 0)
+        )
     elif match := _GENERATION_RE.fullmatch(name):
         parsed = GenerationName(GenerationId(match["generation"]))
     elif match := _LEASE_RE.fullmatch(name):

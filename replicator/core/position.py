@@ -35,7 +35,9 @@ class Position:
 def parse_generation(text: str) -> GenerationId:
     """A generation as a person types it: all 16 digits."""
     if not _GENERATION.fullmatch(text.lower()):
-        raise UsageError(f"not a generation: {text!r}", hint="a generation is 16 hexadecimal digits; see `ls`")
+        raise UsageError(
+            f"not a generation: {text!r}", hint="a generation is 16 hexadecimal digits; see `ls`"
+        )
     return GenerationId(text.lower())
 
 

@@ -38,7 +38,9 @@ def expand_unit(unit: Unit, *, pages_before: int, version: Version) -> Iterator[
             del images[:use]
         for pgno, expected, image in zip(entry.pgnos, entry.hashes, mine, strict=True):
             if page_hash(pgno, image) != expected:
-                raise ObjectCorrupt(f"page {pgno} of txid {entry.txid:016x} (entry {number}) has another hash")
+                raise ObjectCorrupt(
+                    f"page {pgno} of txid {entry.txid:016x} (entry {number}) has another hash"
+                )
         yield entry, mine
 
 

@@ -98,7 +98,9 @@ def check_growth(transaction: LoggedTransaction, pages_before: int, page_size: i
     locked = lock_page(page_size)
     for pgno in range(pages_before + 1, transaction.commit_pages + 1):
         if pgno not in transaction.frames and pgno != locked:
-            raise Hole(f"the database grew to {transaction.commit_pages} pages and page {pgno} was not written")
+            raise Hole(
+                f"the database grew to {transaction.commit_pages} pages and page {pgno} was not written"
+            )
 
 
 def merge(transactions: Iterable[LoggedTransaction]) -> LoggedTransaction:
@@ -127,7 +129,9 @@ def build_unit(
         pgnos = tuple(image.pgno for image in each.images)
         seen = each.seen
         entries.append(
-            Entry(txid, each.span, seen.observed, seen.not_before, each.pages_after, pgnos, hashes, rolling or 0)
+            Entry(
+                txid, each.span, seen.observed, seen.not_before, each.pages_after, pgnos, hashes, rolling or 0
+            )
         )
         steps.append(Step(each.images, pages, each.pages_after))
         pages = each.pages_after

@@ -92,7 +92,8 @@ def check_path(path: str) -> None:
         )
     if not os.access(os.path.dirname(path), os.W_OK):
         raise SourceError(
-            f"no permission to write in the folder of {path}", hint="SQLite keeps -wal and -shm beside the file"
+            f"no permission to write in the folder of {path}",
+            hint="SQLite keeps -wal and -shm beside the file",
         )
 
 

@@ -26,7 +26,7 @@ def open_store(url: str) -> Store:
     parts = urlsplit(url)
     if parts.scheme != "file":
         raise UsageError(
-            f"no store of kind {parts.scheme!r} is known ({url.split('@')[-1]!r})",
+            f"no store of kind {parts.scheme!r} is known ({url.rsplit('@', maxsplit=1)[-1]!r})",
             hint="this version stores in folders: file:///folder or a plain path",
         )
     if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:

@@ -1,0 +1,122 @@
+"""The first half of a restore: the chunks of a full backup, fetched in parallel, into the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from replicator.core.checksum import pages_checksum
+from replicator.core.errors import ObjectCorrupt
+from replicator.core.full import HASH_SIZE, Frame, Manifest, chunk_hash, expand_frame
+from replicator.restore.image import Image
+from replicator.store import Store
+
+# One read of a pack covers neighbouring frames up to this: few requests, and a few of them fit in memory.
+READ_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Neighbouring frames of one pack, and which chunk of the database each of their slots is."""
+
+    pack: int
+    offset: int
+    length: int
+    frames: tuple[tuple[Frame, tuple[tuple[int, int], ...]], ...]
+
+
+def restore_chunks(
+    store: Store, manifest: Manifest, image: Image, *, jobs: int, report: Callable[[int], None]
+) -> None:
+    """Write every chunk. Raises ObjectCorrupt, naming the pack, if what was read is not what was stored.
+
+    *report* is called with bytes of the database written, in the caller's thread, and may raise to stop.
+    """
+    total = 0
+    pieces = _pieces(manifest)
+    with ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool:
+        running: set[Future[tuple[int, int]]] = set()
+        try:
+            exhausted = False
+            while running or not exhausted:
+                while not exhausted and len(running) < jobs * 2:
+                    piece = next(pieces, None)
+                    if piece is None:
+                        exhausted = True
+                    else:
+                        running.add(pool.submit(_restore_piece, store, manifest, image, piece))
+                done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                written = 0
+                for each in done:
+                    size, checksum = each.result()
+                    written, total = written + size, total ^ checksum
+                report(written)
+        except BaseException:
+            for each in running:
+                each.cancel()
+            raise
+    if total != int(manifest.head.checksum, 16):
+        _name_the_damage(store, manifest)
+
+
+def _pieces(manifest: Manifest) -> Iterator[_Piece]:
+    slots: dict[Frame, list[tuple[int, int]]] = {}
+    index = 0
+    for run in manifest.runs:
+        slots.setdefault(run.frame, []).extend((index + i, run.first + i) for i in range(run.count))
+        index += run.count
+    batch: list[tuple[Frame, tuple[tuple[int, int], ...]]] = []
+    for frame in sorted(slots, key=lambda each: (each.pack, each.offset)):
+        if batch:
+            first, last = batch[0][0], batch[-1][0]
+            neighbour = frame.pack == last.pack and frame.offset == last.offset + last.stored_bytes
+            if not neighbour or frame.offset + frame.stored_bytes - first.offset > READ_BYTES:
+                yield _piece(batch)
+                batch = []
+        batch.append((frame, tuple(slots[frame])))
+    if batch:
+        yield _piece(batch)
+
+
+def _piece(batch: list[tuple[Frame, tuple[tuple[int, int], ...]]]) -> _Piece:
+    first, last = batch[0][0], batch[-1][0]
+    return _Piece(first.pack, first.offset, last.offset + last.stored_bytes - first.offset, tuple(batch))
+
+
+def _restore_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece) -> tuple[int, int]:
+    head = manifest.head
+    pack = head.packs[piece.pack]
+    stored = memoryview(store.get_range(pack, piece.offset, piece.length))
+    size = checksum = 0
+    for frame, slots in piece.frames:
+        start = frame.offset - piece.offset
+        plain = memoryview(expand_frame(frame, bytes(stored[start : start + frame.stored_bytes]), pack))
+        for index, slot in slots:
+            length = head.chunk_length(index)
+            chunk = plain[slot * head.chunk_bytes : slot * head.chunk_bytes + length]
+            if len(chunk) != length:
+                raise ObjectCorrupt(f"{pack} is damaged: chunk {index} is cut off")
+            first = index * head.chunk_bytes // head.page_size + 1
+            checksum ^= pages_checksum(chunk, first, head.page_size)
+            image.write_at(index * head.chunk_bytes, chunk)
+            size += length
+    return size, checksum
+
+
+def _name_the_damage(store: Store, manifest: Manifest) -> None:
+    """The sum is wrong: find the chunk that is, by its SHA-256, for the error to name."""
+    head = manifest.head
+    for piece in _pieces(manifest):
+        pack = head.packs[piece.pack]
+        stored = store.get_range(pack, piece.offset, piece.length)
+        for frame, slots in piece.frames:
+            start = frame.offset - piece.offset
+            plain = expand_frame(frame, stored[start : start + frame.stored_bytes], pack)
+            for index, slot in slots:
+                chunk = plain[slot * head.chunk_bytes :][: head.chunk_length(index)]
+                if chunk_hash(chunk) != manifest.hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE]:
+                    raise ObjectCorrupt(
+                        f"{pack} is damaged: chunk {index} at byte {frame.offset} has another hash"
+                    )
+    raise ObjectCorrupt(f"the chunks of {head.name} do not add up to the checksum of its database")

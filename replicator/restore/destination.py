@@ -1,0 +1,95 @@
+"""The destination of a restore: refused, or replaced by one rename, with one of the two whole at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+from replicator.core.errors import DestinationRefused, UsageError
+from replicator.core.quantities import format_size
+from replicator.files import free_bytes, mapped_errors, sync_folder
+from replicator.source.settle import Rest, settle
+
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+# Room beyond the database itself, so that a full disk is not what the operator has next.
+_SPARE_BYTES = 1 << 20
+
+
+def check_destination(path: str, *, overwrite: bool) -> None:
+    """Refuse at once what would be refused at the end."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise UsageError(f"the folder {folder} does not exist", hint="make it first, or name another output")
+    if os.path.isdir(path):
+        raise UsageError(f"the output {path} is a folder", hint="name the database file to write")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DestinationRefused(f"no permission to write in {folder}", hint="restore to another folder")
+    if os.path.lexists(path) and not overwrite:
+        raise DestinationRefused(f"{path} exists", hint="name another output, or replace it with --overwrite")
+    if not overwrite:
+        # SQLite would play a stray log back onto the restored database.
+        for suffix in _SIDE_FILES:
+            if os.path.lexists(path + suffix):
+                raise DestinationRefused(
+                    f"{path + suffix} lies there without its database, and SQLite would apply it to the restored one",
+                    hint="move it away, or let it be moved aside with --overwrite",
+                )
+
+
+def check_room(path: str, size_bytes: int) -> None:
+    folder = os.path.dirname(path)
+    free = free_bytes(folder)
+    if free < size_bytes + _SPARE_BYTES:
+        raise DestinationRefused(
+            f"{folder} has {format_size(free)} free, the database needs {format_size(size_bytes)}",
+            hint="restore to another disk",
+        )
+
+
+def publish(temporary: str, path: str, *, overwrite: bool, aside: Callable[[str], None]) -> None:
+    """Put the finished, synced file *temporary* at *path*.
+
+    An old database is first brought to rest, so that it is whole without its log, and no stale log lies beside
+    the new one. One that SQLite cannot open is moved aside with its side files; *aside* is told where to.
+    """
+    folder = os.path.dirname(path)
+    with mapped_errors(f"cannot put the restored database at {path}"):
+        if not overwrite:
+            # link(2) refuses an existing name: somebody may have made one since we looked.
+            try:
+                os.link(temporary, path)
+            except FileExistsError as exc:
+                raise DestinationRefused(f"{path} has come to exist meanwhile") from exc
+            os.unlink(temporary)
+            sync_folder(folder)
+            return
+        if os.path.lexists(path):
+            if settle(path) is Rest.UNREADABLE:
+                _move_aside(path, aside)
+            for suffix in _SIDE_FILES:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path + suffix)
+        elif any(os.path.lexists(path + suffix) for suffix in _SIDE_FILES):
+            _move_aside(path, aside)
+        sync_folder(folder)
+        os.rename(temporary, path)
+        sync_folder(folder)
+
+
+def _move_aside(path: str, aside: Callable[[str], None]) -> None:
+    """A second name for the old file and its side files, complete before the first name is given up."""
+    kept = f"{path}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    number = 0
+    while os.path.lexists(kept):
+        number += 1
+        kept = f"{kept.split('~', maxsplit=1)[0]}~{number}"
+    for suffix in ("", *_SIDE_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            os.link(path + suffix, kept + suffix, follow_symlinks=False)
+    sync_folder(os.path.dirname(path))
+    for suffix in _SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+    aside(kept)
