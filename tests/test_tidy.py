@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYER_OF_HEAD = {
     "core": "core",
     **dict.fromkeys(("store", "source", "spool", "state", "marks", "moment", "files", "clock"), "edge"),
-    **dict.fromkeys(("agent", "loop", "config", "status", "__main__"), "shell"),
+    **dict.fromkeys(("agent", "follower", "loop", "config", "status", "__main__"), "shell"),
     **dict.fromkeys(("cli", "demo", "api", "web"), "shell"),
 }
 LAYERS = ("core", "edge", "part", "shell")  # each may import what stands before it

@@ -17,7 +17,8 @@ from replicator.capture.place import (
     resume,
     tip_of,
 )
-from replicator.capture.rounds import Capture, ContinuityLost
+from replicator.capture.rounds import Capture
+from replicator.capture.units import ContinuityLost
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.cursor import Lost

@@ -13,28 +13,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
+from replicator.capture.units import ContinuityLost, Sightings, UnitWriter
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import Action, CheckpointLimits, LogState, decide
-from replicator.core.cursor import EMPTY, Continue, Lost, Observation, Restarted, WalCursor, judge
+from replicator.core.cursor import EMPTY, Continue, Lost, Observation, Restarted, judge
 from replicator.core.following import Overload, Pace
-from replicator.core.page_delta import PageImage
 from replicator.core.position import Position
-from replicator.core.unit_build import (
-    UNIT_BYTES_MAX,
-    Built,
-    Captured,
-    Hole,
-    Lineage,
-    Sighting,
-    Tip,
-    build_parts,
-    build_unit,
-    check_growth,
-    merge,
-)
-from replicator.core.wal import FRAME_HEADER_SIZE, LoggedTransaction
+from replicator.core.unit_build import Lineage, Tip
+from replicator.core.wal import FRAME_HEADER_SIZE
 from replicator.marks import Marks
 from replicator.moment import Moment
 from replicator.source.database import Database, HeldMark
@@ -47,10 +34,6 @@ log = logging.getLogger(__name__)
 BARRIER_PATIENCE_SECONDS = 0.05
 # A log file that grew huge is cut only when nothing has happened for this long.
 TRUNCATE_QUIET_SECONDS = 1.0
-
-
-class ContinuityLost(Exception):
-    """Nobody can say what happened since the last captured commit; a new generation has to begin."""
 
 
 class Capture:
@@ -76,31 +59,19 @@ class Capture:
         self._spool = spool
         self._marks = marks
         self._clock = clock
-        self._lineage = lineage
-        self._tip = tip
+        self._units = UnitWriter(database, spool, pages, lineage, tip)
         self._cursor = tip.cursor
-        self._pages = pages
         self._limits = limits
         self._on_captured = on_captured
         self._request_passive = request_passive
         self._mark = HeldMark(0, zero=False)
         self._lock = threading.RLock()
-        self._sightings: list[tuple[int, Sighting]] = []
-        self._seen_frames = tip.cursor.frames
-        self._last_look = clock.wall()
+        self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
         self._barrier_done_at = 0
         self._frame_bytes = database.page_size + FRAME_HEADER_SIZE
         self._overload = Overload(limits.high_bytes)
         self.pace = Pace(interval)
-
-    @property
-    def tip(self) -> Tip:
-        return self._tip
-
-    @property
-    def lineage(self) -> Lineage:
-        return self._lineage
 
     def begin(self, mark: HeldMark) -> None:
         """Take over the read transaction that whoever placed us has begun."""
@@ -148,7 +119,8 @@ class Capture:
     def hold_still(self) -> Iterator[Moment]:
         """Keep the last captured commit where it is for as long as the context lasts."""
         with self._lock:
-            yield Moment(self._tip, self._lineage, self._pages, self._spool.end, self._unsettled())
+            units = self._units
+            yield Moment(units.tip, units.lineage, units.pages, self._spool.end, self._unsettled())
 
     @contextmanager
     def collecting_touched(self) -> Iterator[set[int]]:
@@ -164,7 +136,7 @@ class Capture:
                 self._touched = [each for each in self._touched if each is not touched]
 
     def _unsettled(self) -> set[int]:
-        return self._pages.unsettled(self._look().backfilled)
+        return self._units.pages.unsettled(self._look().backfilled)
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -176,9 +148,8 @@ class Capture:
             case Restarted():
                 log.debug("wal.restarted", extra={"frames": self._cursor.frames})
                 self._cursor = EMPTY
-                self._seen_frames = 0
-                self._sightings.clear()
-                self._pages.restart()
+                self._sightings.restart()
+                self._units.pages.restart()
                 self._barrier_done_at = 0
             case Continue():
                 pass
@@ -189,25 +160,11 @@ class Capture:
 
     def _sight(self, seen: Observation, now: float) -> bool:
         """Remember when new frames were first seen; every commit among them gets these times."""
-        wall = self._clock.wall()
-        grew = seen.frames > self._seen_frames
+        grew = self._sightings.look(seen.frames, self._clock.wall(), not_earlier=self._units.tip.observed)
         if grew:
             self.pace.grew = now
-            last = self._sightings[-1][1].observed if self._sightings else self._tip.observed
-            observed = max(wall, last)
-            stepped = wall < last
-            self._sightings.append((seen.frames, Sighting(observed, min(self._last_look, observed), stepped)))
-            self._seen_frames = seen.frames
-        self._last_look = wall
-        if grew:
             self._publish(self._fresh(seen))
         return grew
-
-    def _seen_at(self, end: int) -> Sighting:
-        for frames, sighting in self._sightings:
-            if frames >= end:
-                return sighting
-        return self._sightings[-1][1]
 
     def _due(self, now: float, seen: Observation, fresh: int) -> bool:
         return self.pace.due(
@@ -227,8 +184,8 @@ class Capture:
         self._sight(seen, self._clock.now())
         overloaded = self._overload.judge(seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen))
         while self._fresh(seen):
-            self._capture_some(seen, coalesce=overloaded)
-        self._pages.forget_window()
+            self._write(seen, coalesce=overloaded)
+        self._units.pages.forget_window()
         self.database.end_previous()
         self._mark = mark
         self.pace.captured = self._clock.now()
@@ -243,109 +200,28 @@ class Capture:
         if self._fresh(seen):
             self._sight(seen, self._clock.now())
             while self._fresh(seen):
-                self._capture_some(seen, coalesce=False)
+                self._write(seen, coalesce=False)
             self._on_captured()
         self.database.end_previous()
         self._mark = mark
         return seen
 
-    def _capture_some(self, seen: Observation, *, coalesce: bool) -> None:
-        """Capture one unit, or all the parts of one transaction."""
-        assert seen.header is not None
+    def _write(self, seen: Observation, *, coalesce: bool) -> None:
         first = self._cursor.frames
-        bytes_max = (seen.frames - first) * self._frame_bytes if coalesce else UNIT_BYTES_MAX
-        logged = self._pages.scan(
-            first, seen.frames, seen.header.salt, bytes_max=bytes_max, keep=UNIT_BYTES_MAX
-        )
-        pages = self._tip.pages
-        try:
-            for each in logged:
-                check_growth(each, pages, self._lineage.page_size)
-                pages = each.commit_pages
-        except Hole as exc:
-            raise ContinuityLost(str(exc)) from exc
-        for touched in self._touched:
-            for each in logged:
-                touched.update(each.frames)
-        span = 1
-        if coalesce and len(logged) > 1:
-            span, logged = len(logged), [merge(logged)]
-        else:
-            logged = self._fitting(logged)
-        checksum = self.database.frame_header(logged[-1].end - 1).checksum
-        cursor = WalCursor(seen.header.salt, logged[-1].end, checksum)
-        if len(logged) == 1 and len(logged[0].frames) * self._lineage.page_size > UNIT_BYTES_MAX:
-            self._spool_parts(logged[0], span, cursor)
-        else:
-            self._spool_unit(logged, span, cursor)
-        for each in logged:
-            self._pages.advance(each)
-        self._cursor = cursor
-        self._sightings = [each for each in self._sightings if each[0] > cursor.frames]
-
-    def _fitting(self, logged: list[LoggedTransaction]) -> list[LoggedTransaction]:
-        """As many transactions as one unit takes, at least one."""
-        room = UNIT_BYTES_MAX // self._lineage.page_size
-        taken: list[LoggedTransaction] = []
-        for each in logged:
-            room -= len(each.frames)
-            if taken and room < 0:
-                break
-            taken.append(each)
-        return taken
-
-    def _spool_unit(self, logged: list[LoggedTransaction], span: int, cursor: WalCursor) -> None:
-        captured = [
-            Captured(
-                [
-                    PageImage(pgno, self._pages.frame(index))
-                    for pgno, index in sorted(each.frames.items())
-                    if pgno <= each.commit_pages
-                ],
-                each.commit_pages,
-                span,
-                self._seen_at(each.end),
-            )
-            for each in logged
-        ]
-        self._keep(build_unit(self._lineage, self._tip, captured, cursor, self._pages.before))
-
-    def _spool_parts(self, transaction: LoggedTransaction, span: int, cursor: WalCursor) -> None:
-        seen = self._seen_at(transaction.end)
-        tip = self._tip
-        try:
-            for built in build_parts(
-                self._lineage, tip, transaction, span, seen, cursor, self._pages.frame, self._pages.before
-            ):
-                self._keep(built)
-        except BaseException:
-            self._tip = tip
-            self._spool.rewind()
-            raise
-
-    def _keep(self, built: Built) -> None:
-        self._spool.append(built.unit, built.header)
-        self._tip = built.tip
-        log.debug(
-            "unit.captured",
-            extra={"txid": f"{built.header.txid_last:016x}", "bytes_out": len(built.unit)},
-        )
+        self._cursor = self._units.write(seen, first, self._sightings, self._touched, coalesce=coalesce)
+        self._sightings.forget(self._cursor.frames)
 
     def content_is_ours(self, base_checksum: int) -> bool:
         """Whether the database, read through once, is the one we captured; False tells of a change that
         went past the log, such as a copy put over the file."""
         with self._lock:
-            whole = self._pages.database_checksum(self._tip.pages)
-            return whole is None or self._tip.rolling is None or whole == self._tip.rolling ^ base_checksum
+            tip = self._units.tip
+            whole = self._units.pages.database_checksum(tip.pages)
+            return whole is None or tip.rolling is None or whole == tip.rolling ^ base_checksum
 
     def settle_checksum(self, base_checksum: int) -> None:
-        """Find the rolling checksum again by reading the whole database, where it was lost track of."""
         with self._lock:
-            if self._tip.rolling is None:
-                whole = self._pages.database_checksum(self._tip.pages)
-                if whole is None:
-                    raise ContinuityLost("the database's checksum cannot be followed")
-                self._tip = replace(self._tip, rolling=whole ^ base_checksum)
+            self._units.settle_checksum(base_checksum)
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
@@ -395,16 +271,17 @@ class Capture:
     # --- telling ---------------------------------------------------------------------------------------
 
     def _publish(self, pending: int) -> None:
-        tip = self._tip
+        tip, lineage = self._units.tip, self._units.lineage
         self._marks.source(
             phase="following",
             reason="",
-            captured=Position(self._lineage.generation, tip.txid),
+            captured=Position(lineage.generation, tip.txid),
             captured_observed=tip.observed,
             pending_frames=pending,
-            pending_since=self._sightings[0][1].observed if pending and self._sightings else 0,
-            wal_bytes=self._seen_frames * self._frame_bytes,
-            page_size=self._lineage.page_size,
+            pending_since=self._sightings.oldest if pending else 0,
+            wal_bytes=self._sightings.frames * self._frame_bytes,
+            page_size=lineage.page_size,
             pages=tip.pages,
             overloaded=self._overload.active,
+            coalesced=self._units.coalesced,
         )

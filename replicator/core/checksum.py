@@ -26,7 +26,7 @@ def page_hash(pgno: int, page: bytes | memoryview) -> int:
     return xxhash.xxh3_64_intdigest(page, pgno)
 
 
-def pages_checksum(content: bytes, first_pgno: int, page_size: int) -> int:
+def pages_checksum(content: bytes | memoryview, first_pgno: int, page_size: int) -> int:
     """XOR of the hashes of consecutive whole pages; the lock page counts as nothing."""
     view = memoryview(content)
     locked = lock_page(page_size)

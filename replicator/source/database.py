@@ -74,7 +74,7 @@ class Database:
         self._checkpointing = threading.Lock()
 
     def open(self) -> None:
-        """Open and check; raises SourceGone, NotADatabase, NotWalMode or SourceError and leaves nothing open."""
+        """Open and check; raises SourceGone, NotADatabase, NotWalMode or SourceError, with nothing open."""
         check_path(self.path)
         try:
             with mapped_sqlite_errors(self.path):
@@ -216,7 +216,7 @@ class Database:
         if not reader.in_transaction:
             reader = self._readers[self._current]
         with mapped_sqlite_errors(self.path):
-            return int(reader.execute("PRAGMA page_count").fetchall()[0][0])
+            return int(str(reader.execute("PRAGMA page_count").fetchall()[0][0]))
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
