@@ -92,7 +92,8 @@ class Follower:
         self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
 
     def start(self) -> None:
-        assert self._follow is not None and self._checkpoint is not None
+        assert self._follow is not None
+        assert self._checkpoint is not None
         self._follow_task = Task(f"follow {self.path}", self._follow_step)
         self._checkpoint_task = Task(f"checkpoint {self.path}", self._checkpoint.step)
         for line in self._lines:

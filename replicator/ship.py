@@ -9,6 +9,7 @@ Invariants kept here:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -233,14 +234,14 @@ class Ship:
 
     # --- where are we ----------------------------------------------------------------------------------
 
-    def _find_place(self, generation: GenerationId) -> None:
+    def _find_place(self, running: GenerationId) -> None:
         """Ask the store how far it is, and find that in the spool; a queue with a hole in it has lapsed."""
-        newest = self._newest(generation)
+        newest = self._newest(running)
         memory = self._state.load_store(self._store.url)
-        place = None if memory.lapsed else self._place_behind(newest.unit, generation)
+        place = None if memory.lapsed else self._place_behind(newest.unit, running)
         with self._lock:
             self._place = place if self._place is not None else None
-            self._full = (generation, newest.fulls[-1].txid) if newest.fulls else None
+            self._full = (running, newest.fulls[-1].txid) if newest.fulls else None
         self._spool.retain(self._store.url, place)
         shipped = parse_unit_header(newest.unit) if newest.unit is not None else None
         self._marks.store(
@@ -251,24 +252,21 @@ class Ship:
             protected=Position(*self._full) if self._full else None,
         )
 
-    def _place_behind(self, unit: bytes | None, generation: GenerationId) -> Place | None:
-        first = self._spool.read(self._spool.beginning, 1)[0]
+    def _place_behind(self, unit: bytes | None, running: GenerationId) -> Place | None:
+        """Behind the newest unit of the running generation that the store has; None where units between it
+        and the spool are missing."""
         if unit is None:
-            # Nothing of this generation is there: everything has to be here still, from its first unit on.
-            begins = not first or first[0][0].generation != generation or first[0][0].txid_first == 1
-            return self._spool.beginning if begins else None
+            return self._place_without(running)
         theirs = parse_unit_header(unit)
         found = self._spool.place_after(theirs)
         if found is not None and found[1] == unit:
             return found[0]
-        follows = not first or first[0][0].chain_before == unit[-TRAILER_SIZE:]
-        if found is None and follows:
-            return self._spool.beginning
+        first = self._spool.first_of(running)
+        if found is None and (first is None or first[1].chain_before == unit[-TRAILER_SIZE:]):
+            return first[0] if first else self._spool.end
         last = self._spool.last_unit()
         ours = parse_unit_header(last) if last is not None else None
-        if found is not None or (
-            ours and ours.generation == generation and ours.txid_last < theirs.txid_last
-        ):
+        if found is not None or (ours and ours.generation == running and ours.txid_last < theirs.txid_last):
             raise OwnershipLost(
                 f"{self._store.url} holds transaction {theirs.position}, which this agent never captured",
                 hint="this state folder is an old copy, or another agent wrote there; "
@@ -276,16 +274,29 @@ class Ship:
             )
         return None
 
+    def _place_without(self, running: GenerationId) -> Place | None:
+        """Nothing of the running generation is there: all of it has to be in the spool still. Generations
+        before it end where the store has them; what the store has not got of them follows."""
+        place = self._spool.beginning
+        for generation in self._spool.generations():
+            if generation != running:
+                unit = self._newest(generation).unit
+                found = self._spool.place_after(parse_unit_header(unit)) if unit is not None else None
+                place = found[0] if found is not None else place
+        first = self._spool.first_of(running)
+        if first is not None and (first[1].txid_first != 1 or first[1].part > 1):
+            return None
+        return place
+
     def _announce(self, generation: GenerationId) -> None:
         """The generation's record goes before anything of it."""
         if generation in self._announced:
             return
         record = self._state.record_of(generation)
         if record is not None:
-            try:
+            # One that exists is by an earlier run of ours: its name is random, and its units chain to it.
+            with contextlib.suppress(ObjectExists):
                 self._store.put(str(GenerationName(generation)), encode_record(record))
-            except ObjectExists:
-                pass  # by an earlier run of ours: its name is random, and its units chain to it
         self._announced.add(generation)
 
     # --- trouble ---------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from replicator.core.errors import ObjectCorrupt, StoreError
 from replicator.core.position import GenerationId
@@ -187,14 +188,22 @@ class Spool:
     def place_after(self, unit: UnitHeader) -> tuple[Place, bytes] | None:
         """Behind the unit that covers what *unit* covers, and its bytes; None where it is not in here."""
         wanted = (unit.generation, unit.txid_last, unit.part)
-        for header, found, behind in self._units(self.beginning):
+        for header, file, offset, number in self._headers(self.beginning):
             if (header.generation, header.txid_last, header.part) == wanted:
-                return behind, found
+                file.seek(offset)
+                return Place(number, offset + header.size), file.read(header.size)
         return None
 
-    def generations(self) -> set[GenerationId]:
-        """Those that have units in here."""
-        return {header.generation for header, _, _ in self._units(self.beginning)}
+    def first_of(self, generation: GenerationId) -> tuple[Place, UnitHeader] | None:
+        """Where the first unit of *generation* begins, and its header; None where there is none."""
+        for header, _, offset, number in self._headers(self.beginning):
+            if header.generation == generation:
+                return Place(number, offset), header
+        return None
+
+    def generations(self) -> list[GenerationId]:
+        """Those that have units in here, oldest first."""
+        return list(dict.fromkeys(header.generation for header, *_ in self._headers(self.beginning)))
 
     def retain(self, reader: str, place: Place | None) -> None:
         """*reader* still needs what lies behind *place*, or with None nothing; files that nobody needs any
@@ -211,6 +220,13 @@ class Spool:
                 os.unlink(self._path(number))
 
     def _units(self, place: Place) -> Iterator[tuple[UnitHeader, bytes, Place]]:
+        """Units from *place* on, with the place behind each."""
+        for header, file, offset, number in self._headers(place):
+            file.seek(offset)
+            yield header, file.read(header.size), Place(number, offset + header.size)
+
+    def _headers(self, place: Place) -> Iterator[tuple[UnitHeader, BinaryIO, int, int]]:
+        """Headers from *place* on, each with the open file, the offset in it and its number."""
         end = self.end
         with self._lock:
             numbers = sorted(number for number in self._sizes if place.number <= number <= end.number)
@@ -226,17 +242,16 @@ class Spool:
             ):
                 while offset < limits[number]:
                     file.seek(offset)
-                    header, unit = _read_unit(file.read(HEADER_SIZE), file.read)
-                    offset += len(unit)
-                    yield header, unit, Place(number, offset)
+                    header = _spooled_header(file.read(HEADER_SIZE))
+                    yield header, file, offset, number
+                    offset += header.size
 
     def _path(self, number: int) -> str:
         return os.path.join(self._folder, f"{number:08d}.units")
 
 
-def _read_unit(head: bytes, read: Callable[[int], bytes]) -> tuple[UnitHeader, bytes]:
+def _spooled_header(head: bytes) -> UnitHeader:
     try:
-        header = parse_unit_header(head)
+        return parse_unit_header(head)
     except ObjectCorrupt as exc:
         raise StoreError(f"the spool is damaged: {exc}", hint="its disk lost bytes that were synced") from exc
-    return header, head + read(header.size - HEADER_SIZE)

@@ -204,7 +204,7 @@ class Follow:
         generation, pages = begin_generation(
             self.database, self._state, seen, reason=reason, wall=self._clock.wall()
         )
-        self._state.begin(generation, self._spool.generations())
+        self._state.begin(generation, set(self._spool.generations()))
         self._new_generation = None
         level = logging.INFO if reason == FIRST_RUN else logging.WARNING
         log.log(

@@ -128,11 +128,8 @@ def build_unit(
         txid += each.span
         pgnos = tuple(image.pgno for image in each.images)
         seen = each.seen
-        entries.append(
-            Entry(
-                txid, each.span, seen.observed, seen.not_before, each.pages_after, pgnos, hashes, rolling or 0
-            )
-        )
+        times = (seen.observed, seen.not_before)
+        entries.append(Entry(txid, each.span, *times, each.pages_after, pgnos, hashes, rolling or 0))
         steps.append(Step(each.images, pages, each.pages_after))
         pages = each.pages_after
     header = UnitHeader(

@@ -51,8 +51,8 @@ def replay(
     target = plan.txid if plan.txid is not None else _end(store, plan)
     for name, unit in _units(store, plan.segments, jobs):
         header = unit.header
-        if header.txid_last <= head.txid:
-            continue
+        if header.txid_last <= state.txid:
+            continue  # before the full, or a unit that lies in two segments
         if state.txid >= target or (header.part and header.txid_last > target):
             break
         _check_follows(name, unit, head, state.txid, chain, part)

@@ -1,0 +1,173 @@
+"""What was asked for, turned into values: times, targets, the place of a repository.
+
+No click in here, and nothing is printed: the Python API of the package uses it too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from replicator.config import AgentConfig, DatabaseConfig, load_config
+from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
+from replicator.core.names import FullName
+from replicator.core.position import GenerationId, Position, parse_generation, parse_txid
+from replicator.core.times import Micros, ParsedTime, format_time, parse_time
+from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
+from replicator.state import default_state_folder
+from replicator.status import read_status
+from replicator.store import Store, open_store
+
+DEFAULT_CONFIG = "replicator.yml"
+LATEST = "latest"
+
+
+def wall_now() -> Micros:
+    return time.time_ns() // 1000
+
+
+def configuration(path: str | None) -> AgentConfig | None:
+    """The configuration at *path*, or ``replicator.yml`` of the working folder if there is one."""
+    if path is not None:
+        return load_config(path)
+    return load_config(DEFAULT_CONFIG) if os.path.exists(DEFAULT_CONFIG) else None
+
+
+def needed_configuration(path: str | None) -> AgentConfig:
+    config = configuration(path)
+    if config is None:
+        raise ConfigError(
+            f"there is no {DEFAULT_CONFIG} in {os.getcwd()}",
+            hint="name a database and a store URL, or a file with --config; `config init` writes a first one",
+        )
+    return config
+
+
+def state_folder_of(database: str) -> str | None:
+    """The state folder beside a database, where an agent ran with the usual settings."""
+    folder = default_state_folder(database)
+    return folder if read_status(folder) is not None else None
+
+
+def find_store(source: str, config_path: str | None) -> Store:
+    """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
+    replicates (its first store), or else a folder."""
+    if "://" in source:
+        return open_store(source)
+    # In a disaster a broken configuration must not stand between a person and a folder they name.
+    config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
+    found = config.find(source) if config is not None else None
+    if found is not None:
+        return open_store(found.stores[0])
+    folder = state_folder_of(source)
+    if folder is not None:
+        stores = (read_status(folder) or {}).get("stores") or []
+        if stores:
+            return open_store(str(stores[0]["url"]))
+    if os.path.isfile(source):
+        raise UsageError(
+            f"{source} is a file, and no agent is known to replicate it",
+            hint="give the URL or the folder of its store, or the configuration with --config",
+        )
+    return open_store(source)
+
+
+def find_databases(database: str | None, state: str | None, config_path: str | None) -> list[DatabaseConfig]:
+    """The databases to ask about: one that is named, or all of the configuration."""
+    if database is None:
+        return list(needed_configuration(config_path).databases)
+    config = configuration(config_path)
+    found = config.find(database) if config is not None else None
+    found = found or DatabaseConfig(database, (), os.path.basename(database))
+    return [replace(found, state=state) if state else found]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTime:
+    """A time as it was asked for; None is the newest there is."""
+
+    micros: Micros | None
+    zone_assumed: bool = False
+
+
+def asked_time(value: datetime | str | int | None, now: Micros) -> AskedTime:
+    """*value*: text as a person types it, or ``latest``; microseconds; a datetime (UTC if it has no zone)."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == LATEST):
+        return AskedTime(None)
+    if isinstance(value, datetime):
+        value = (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    if isinstance(value, int):
+        parsed = ParsedTime(value, zone_assumed=False)
+        format_time(value)  # refuses what no time can be
+    else:
+        parsed = parse_time(value, now)
+    return AskedTime(parsed.micros, parsed.zone_assumed)
+
+
+def choose_point(repository: Repository, target: Target, now: Micros) -> Chosen:
+    """The restore point for *target*; a time that has not come yet is refused, since nobody knows what it holds."""
+    time_wanted = target.timestamp
+    if time_wanted is not None and time_wanted > now:
+        newest = max(
+            (newest_point(repository, each).observed for each in repository.catalogue.generations if each.fulls),
+            default=0,
+        )
+        if time_wanted > newest:
+            raise TargetUnreachable(f"{format_time(time_wanted)} has not come yet", hint=window(repository))
+    return choose(repository, target)
+
+
+def require_at_least(repository: Repository, wanted: Position) -> None:
+    """Refuse a repository that does not reach *wanted* any more: its newest part was cut off or rolled back."""
+    listing = repository.catalogue.generation(wanted.generation)
+    if listing is None or not listing.fulls:
+        raise TargetUnreachable(
+            f"{repository.store.url} holds nothing of generation {wanted.generation}, and {wanted} is asked for",
+            hint=window(repository),
+        )
+    newest = newest_point(repository, listing)
+    if newest.position.txid < wanted.txid:
+        raise TargetUnreachable(
+            f"{repository.store.url} reaches {newest.position} only, and at least {wanted} is asked for",
+            hint="its newest part was cut off, or has not arrived yet; " + window(repository),
+        )
+
+
+def find_backup(repository: Repository, wanted: str) -> FullName:
+    """The full backup whose id begins with *wanted*."""
+    found = [
+        full
+        for listing in repository.catalogue.generations
+        for full in listing.fulls
+        if full.backup_id.startswith(wanted)
+    ]
+    if not found:
+        raise TargetUnreachable(f"there is no backup {wanted!r} at {repository.store.url}", hint="see `ls`")
+    if len(found) > 1:
+        raise UsageError(
+            f"{wanted!r} is the beginning of {len(found)} backups",
+            hint=f"{found[0].backup_id} and {found[1].backup_id} are two of them",
+        )
+    return found[0]
+
+
+def target_of(
+    *,
+    timestamp: Micros | None = None,
+    txid: int | str | None = None,
+    generation: str | None = None,
+    exact: bool = False,
+) -> Target:
+    """The same for texts, as the Python API takes them."""
+    return Target(
+        txid=parse_txid(txid) if isinstance(txid, str) else txid,
+        timestamp=timestamp,
+        generation=None if generation is None else parse_generation(generation),
+        exact=exact,
+    )
+
+
+def backup_target(full: FullName) -> Target:
+    return Target(txid=full.txid, generation=GenerationId(full.generation))

@@ -1,0 +1,67 @@
+"""An agent in a process of its own, for tests that kill it: python -m tests.support.agent_process DB STORE."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+
+from replicator.agent import Agent
+from replicator.config import DatabaseConfig
+from replicator.core.errors import ReplicatorError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("database")
+    parser.add_argument("store", nargs="+")
+    parser.add_argument("--once", action="store_true")
+    parser.add_argument("--interval", type=float, default=0.02)
+    parser.add_argument("--spool-bytes", type=int, default=1 << 30)
+    parser.add_argument("--barrier", default="auto")
+    parser.add_argument("--high-bytes", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    given = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(relativeCreated)d %(name)s %(message)s %(reason)s",
+    )
+    logging.getLogger().handlers[0].formatter = _Formatter()
+    agent = Agent(
+        [
+            DatabaseConfig(
+                given.database,
+                tuple(given.store),
+                ship_interval=given.interval,
+                spool_bytes_max=given.spool_bytes,
+                barrier=given.barrier == "auto",
+            )
+        ]
+    )
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        agent.start()
+        print("ready", flush=True)
+        if given.once:
+            agent.wait_captured_and_shipped(given.seconds)
+        else:
+            while not stop.wait(0.05) and not agent.wait(0):
+                pass
+        agent.stop()
+    except ReplicatorError as exc:
+        print(f"error: {type(exc).__name__}: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        known = set(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime"}
+        extra = " ".join(f"{key}={value}" for key, value in record.__dict__.items() if key not in known)
+        return f"{record.relativeCreated:.0f} {record.getMessage()} {extra}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
