@@ -65,9 +65,14 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Marks:
-    """The one place where parts say how far they are. Setting never blocks on anything but its own lock."""
+    """The one place where parts say how far they are. Setting never blocks on anything but its own lock.
+
+    ``live`` answers with the fields of the source that change with every commit; it is asked when somebody
+    looks, not told a thousand times a second. ``changed`` is called after every change.
+    """
 
     changed: Callable[[], None] = lambda: None
+    live: Callable[[], dict[str, Any]] = dict
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _source: SourceState = field(default_factory=SourceState)
     _stores: dict[str, StoreState] = field(default_factory=dict)
@@ -90,4 +95,4 @@ class Marks:
 
     def snapshot(self) -> Snapshot:
         with self._lock:
-            return Snapshot(self._source, dict(self._stores), self._error)
+            return Snapshot(replace(self._source, **self.live()), dict(self._stores), self._error)

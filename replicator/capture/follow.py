@@ -38,6 +38,8 @@ SAFETY_POLL_SECONDS = 5.0
 # An application that is just making its database shows an empty file, then one not yet in WAL mode.
 GRACE_SECONDS = 3.0
 WAITING_POLL_SECONDS = 1.0
+# With events off, how often it is looked whether the path still stands for the file we have open.
+IDENTIFY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Follow:
         self._request_passive = request_passive
         self._watch = watch
         self._watching = False
+        self._identified = float("-inf")
         self._lock = threading.RLock()
         self._event = threading.Event()
         self._waiting_since: float | None = None
@@ -126,10 +129,11 @@ class Follow:
     # --- following -------------------------------------------------------------------------------------
 
     def _follow(self, capture: Capture, now: float) -> float:
-        if self._event.is_set():
+        event = self._event.is_set()
+        if event:
             self._event.clear()
             capture.pace.wake(now)
-        if self.database.replaced:
+        if (event or now - self._identified >= IDENTIFY_SECONDS) and self._replaced(now):
             capture.capture_now()  # the file we hold open is still the old one, to its last commit
             self._close()
             raise SourceGone(f"{self.database.path} was deleted or replaced")
@@ -139,6 +143,10 @@ class Follow:
             self._settle(capture)
             return SAFETY_POLL_SECONDS
         return delay
+
+    def _replaced(self, now: float) -> bool:
+        self._identified = now
+        return self.database.replaced
 
     def _arm(self, wanted: bool) -> None:
         """Events on or off; what happened just before they are on is not reported, so look once more."""
@@ -263,5 +271,9 @@ class Follow:
         return WAITING_POLL_SECONDS
 
     def _close(self) -> None:
+        if self.capture is not None:
+            last = self.capture.describe()
+            self._marks.live = dict
+            self._marks.source(**last)
         self.capture = None
         self.database.close()

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from replicator.capture.units import ContinuityLost, Sightings, UnitWriter
 from replicator.clock import Clock
@@ -69,6 +70,8 @@ class Capture:
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
         self._barrier_done_at = 0
+        self._barriers = 0
+        self._barrier_longest_ms = 0.0
         self._frame_bytes = database.page_size + FRAME_HEADER_SIZE
         self._overload = Overload(limits.high_bytes)
         self.pace = Pace(interval)
@@ -76,7 +79,8 @@ class Capture:
     def begin(self, mark: HeldMark) -> None:
         """Take over the read transaction that whoever placed us has begun."""
         self._mark = mark
-        self._publish(0)
+        self._marks.live = self.describe
+        self._marks.changed()
 
     # --- one step --------------------------------------------------------------------------------------
 
@@ -163,7 +167,7 @@ class Capture:
         grew = self._sightings.look(seen.frames, self._clock.wall(), not_earlier=self._units.tip.observed)
         if grew:
             self.pace.grew = now
-            self._publish(self._fresh(seen))
+            self._marks.changed()
         return grew
 
     def _due(self, now: float, seen: Observation, fresh: int) -> bool:
@@ -189,7 +193,6 @@ class Capture:
         self.database.end_previous()
         self._mark = mark
         self.pace.captured = self._clock.now()
-        self._publish(0)
         self._on_captured()
         return self._look()
 
@@ -262,26 +265,28 @@ class Capture:
                 seen = self._hand_over()
             self._barrier_done_at = seen.frames
         held_ms = (self._clock.now() - began) * 1000
-        state = self._marks.snapshot().source
-        self._marks.source(
-            barriers=state.barriers + 1, barrier_longest_ms=max(state.barrier_longest_ms, held_ms)
-        )
+        self._barriers += 1
+        self._barrier_longest_ms = max(self._barrier_longest_ms, held_ms)
         log.info("barrier.held", extra={"duration_ms": round(held_ms, 1), "frames": seen.frames})
 
     # --- telling ---------------------------------------------------------------------------------------
 
-    def _publish(self, pending: int) -> None:
+    def describe(self) -> dict[str, Any]:
+        """What ``SourceState`` says of us just now; from any thread."""
         tip, lineage = self._units.tip, self._units.lineage
-        self._marks.source(
-            phase="following",
-            reason="",
-            captured=Position(lineage.generation, tip.txid),
-            captured_observed=tip.observed,
-            pending_frames=pending,
-            pending_since=self._sightings.oldest if pending else 0,
-            wal_bytes=self._sightings.frames * self._frame_bytes,
-            page_size=lineage.page_size,
-            pages=tip.pages,
-            overloaded=self._overload.active,
-            coalesced=self._units.coalesced,
-        )
+        pending = max(0, self._sightings.frames - self._cursor.frames)
+        return {
+            "phase": "following",
+            "reason": "",
+            "captured": Position(lineage.generation, tip.txid),
+            "captured_observed": tip.observed,
+            "pending_frames": pending,
+            "pending_since": self._sightings.oldest if pending else 0,
+            "wal_bytes": self._sightings.frames * self._frame_bytes,
+            "page_size": lineage.page_size,
+            "pages": tip.pages,
+            "overloaded": self._overload.active,
+            "coalesced": self._units.coalesced,
+            "barriers": self._barriers,
+            "barrier_longest_ms": round(self._barrier_longest_ms, 1),
+        }
