@@ -64,6 +64,12 @@ class Agent:
         self._remote.start()
         for follower in self._followers:
             follower.start()
+        for follower in self._followers:
+            while not follower.began.wait(0.05) and self._failure is None:
+                pass
+        if self._failure is not None:
+            self.stop(ship_seconds=0.0)
+            raise self._failure
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the agent has ended; False after *timeout*. Raises what ended it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 
 from replicator.backup import ContentDiffers, FullBackup
@@ -60,6 +61,8 @@ class Follower:
         self._fail = fail
         self.path = config.path
         self.stopping = False
+        self.began = threading.Event()
+        """Set once the database is followed, or found to be waited for."""
         self.marks = Marks()
         self.state = StateFolder(config.state_folder)
         self._spool = Spool(self.state.spool_folder)
@@ -172,7 +175,12 @@ class Follower:
 
     def _follow_step(self, now: float) -> float | None:
         assert self._follow is not None
-        return None if self._finished else self._follow.step(now)
+        if self._finished:
+            return None
+        delay = self._follow.step(now)
+        if self._follow.settled_in:
+            self.began.set()
+        return delay
 
     def _backup_step(self, line: _Line) -> Callable[[float], float | None]:
         def step(_now: float) -> float | None:

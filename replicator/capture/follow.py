@@ -90,6 +90,11 @@ class Follow:
         self.database = Database(path)
         self.capture: Capture | None = None
 
+    @property
+    def settled_in(self) -> bool:
+        """Whether the database is followed, or is one to wait for; not while a first error has its grace."""
+        return self.capture is not None or self._watching
+
     def woken(self) -> None:
         """An event came: look closely for a while."""
         self._event.set()
@@ -158,7 +163,7 @@ class Follow:
 
     def _settle(self, capture: Capture) -> None:
         """At rest: a main file that changed though no frame was moved into it was changed past the log."""
-        seen = self.database.look()
+        seen = capture.at_rest()
         try:
             found = os.stat(self.database.path)
         except OSError:
@@ -275,5 +280,6 @@ class Follow:
             last = self.capture.describe()
             self._marks.live = dict
             self._marks.source(**last)
+            self.capture.close()
         self.capture = None
         self.database.close()

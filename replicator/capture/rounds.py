@@ -103,6 +103,7 @@ class Capture:
     def capture_now(self) -> None:
         """Everything committed so far becomes durable, whatever the interval says."""
         with self._lock:
+            self.database.require_open()
             seen = self._look()
             self._sight(seen, self._clock.now())
             if self._fresh(seen):
@@ -119,10 +120,21 @@ class Capture:
             if settle and self.database.passive():
                 self._hand_over()
 
+    def close(self) -> None:
+        """Let go of the database, once nobody holds it still any more."""
+        with self._lock:
+            self.database.close()
+
+    def at_rest(self) -> Observation:
+        """A look for whoever compares one rest with the next."""
+        with self._lock:
+            return self._look()
+
     @contextmanager
     def hold_still(self) -> Iterator[Moment]:
         """Keep the last captured commit where it is for as long as the context lasts."""
         with self._lock:
+            self.database.require_open()
             units = self._units
             yield Moment(units.tip, units.lineage, units.pages, self._spool.end, self._unsettled())
 
@@ -131,6 +143,7 @@ class Capture:
         """A set of every page whose version in the main file may change from now on; it grows as commits
         are captured. Read and clear it under ``hold_still`` only."""
         with self._lock:
+            self.database.require_open()
             touched = self._unsettled()
             self._touched.append(touched)
         try:

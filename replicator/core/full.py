@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,8 @@ _HEAD = struct.Struct(">7sBII")  # magic, version, JSON length, locator length
 HEAD_SIZE = _HEAD.size
 _JSON_BYTES_MAX = 64 << 20
 _PAGES_MAX = 0xFFFFFFFE
+# What a reader may have to hold of one frame follows from it: far above what we write.
+_CHUNK_BYTES_MAX = 1 << 20
 MANIFEST_BYTES_MAX = 16 << 30
 
 
@@ -156,6 +159,10 @@ def decode_manifest(data: bytes, name: str) -> Manifest:
     return Manifest(head, hashes, runs)
 
 
+_INTEGERS = ("txid", "epoch", "page_size", "pages", "chunk_bytes", "observed", "created", "stored_bytes")
+_HEX = re.compile("[0-9a-f]+")
+
+
 def _decode_head(text: bytes, name: str) -> ManifestHead:
     try:
         loaded: dict[str, Any] = json.loads(text)
@@ -163,15 +170,20 @@ def _decode_head(text: bytes, name: str) -> ManifestHead:
         head = ManifestHead(packs=packs, **loaded)
         proper = (
             head.kind == "replicator-full"
+            and all(type(getattr(head, each)) is int for each in _INTEGERS)
+            and all(
+                _HEX.fullmatch(getattr(head, each)) for each in ("repository", "chain", "checksum", "rolling")
+            )
+            and len(head.repository) == 32
             and 512 <= head.page_size <= 65536
             and head.page_size & (head.page_size - 1) == 0
             and 0 < head.pages <= _PAGES_MAX
             and head.chunk_bytes % head.page_size == 0
-            and head.chunk_bytes > 0
+            and 0 < head.chunk_bytes <= _CHUNK_BYTES_MAX
             and 0 <= head.txid < 1 << 64
             and all(isinstance(parse_name(pack), PackName) for pack in packs)
-            and all(len(bytes.fromhex(each)) == 8 for each in (head.checksum, head.rolling))
-            and len(bytes.fromhex(head.chain)) == HASH_SIZE
+            and len(head.checksum) == len(head.rolling) == 16
+            and len(head.chain) == 2 * HASH_SIZE
             and str(head.name) == name
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:

@@ -168,8 +168,9 @@ def parse_unit_header(data: bytes | memoryview) -> UnitHeader:
     (magic, version, flags, codec, page_log2, part, repository, generation, epoch, frames, txid_first,
      txid_last, salt1, salt2, s0, s1, observed_first, observed_last, chain, entries_bytes,
      payload_bytes) = _HEADER.unpack_from(data)  # fmt: skip
-    if magic != MAGIC:
-        raise ObjectCorrupt("not a unit: it does not begin with RPLUNIT")
+    # Version 0 was never written: it is what a torn write leaves where zeros follow the magic.
+    if magic != MAGIC or version == 0:
+        raise ObjectCorrupt("not a unit: it does not begin with RPLUNIT and a version")
     if version != VERSION or flags & ~_FLAGS_KNOWN:
         raise FormatTooNew(
             f"unit of format {version} (flags {flags:#x}), this program reads format {VERSION}",

@@ -195,10 +195,12 @@ def build_parts(
         step = Step(images, tip.pages, transaction.commit_pages)
         blocks = encode_blocks([step], versions.before, page_size=lineage.page_size, codec=lineage.codec)
         unit, chain = encode_unit(header, [entry], blocks)
-        pages = transaction.commit_pages if last else tip.pages
-        txid = tip.txid + span if last else tip.txid
-        yield Built(unit, header, replace(tip, txid=txid, chain=chain, rolling=rolling, pages=pages,
-                                          observed=seen.observed, cursor=cursor, part=0 if last else number))  # fmt: skip
+        if last:
+            yield Built(unit, header, Tip(
+                tip.txid + span, chain, rolling, transaction.commit_pages, seen.observed, cursor
+            ))  # fmt: skip
+        else:
+            yield Built(unit, header, replace(tip, chain=chain, rolling=rolling, part=number))
 
 
 def _lineage_fields(lineage: Lineage) -> dict[str, Any]:

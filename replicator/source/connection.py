@@ -61,16 +61,26 @@ def mapped_sqlite_errors(path: str) -> Iterator[None]:
         raise SourceError(f"SQLite failed on {path}: {exc}") from exc
 
 
-def open_connection(path: str) -> apsw.Connection:
-    """A connection that waits for nobody, checkpoints nothing by itself and deletes no log when it closes.
+def open_untouched(path: str) -> apsw.Connection:
+    """A connection that has read nothing yet: any statement would take locks, and play back a hot journal.
 
-    NO_CKPT_ON_CLOSE also keeps a close of ours from unlinking, by name, the log of a database that was put
-    in the place of the one we had open.
+    It waits for nobody and deletes no log when it closes; NO_CKPT_ON_CLOSE also keeps a close of ours from
+    unlinking, by name, the log of a database that was put in the place of the one we had open.
     """
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.set_busy_timeout(0)
     connection.wal_autocheckpoint(0)
+    return connection
+
+
+def open_connection(path: str) -> apsw.Connection:
+    """A further connection to a database that is known to be in WAL mode."""
+    return prepare(open_untouched(path))
+
+
+def prepare(connection: apsw.Connection) -> apsw.Connection:
+    """Settings of this connection alone; nothing lasts."""
     connection.execute("PRAGMA mmap_size=0").fetchall()
     connection.execute("PRAGMA cache_size=16").fetchall()  # we read pages around the cache, not through it
     return connection

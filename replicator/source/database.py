@@ -33,6 +33,8 @@ from replicator.source.connection import (
     log_file_bytes,
     mapped_sqlite_errors,
     open_connection,
+    open_untouched,
+    prepare,
     require_wal,
 )
 
@@ -79,8 +81,9 @@ class Database:
         try:
             with mapped_sqlite_errors(self.path):
                 identity = identity_of(self.path)
-                self._observer = open_connection(self.path)
+                self._observer = open_untouched(self.path)
                 self.page_size = require_wal(self._observer, self.path)
+                prepare(self._observer)
                 self._observer.execute(_TOUCH).fetchall()
                 self._readers = [open_connection(self.path), open_connection(self.path)]
                 self.identity = identity
@@ -102,7 +105,8 @@ class Database:
             self._readers = []
             self.identity = None
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise SourceError once ``close`` was called, for whoever comes from another thread."""
         if self.identity is None:
             raise SourceError(f"{self.path} is not open any more")
 
@@ -159,7 +163,7 @@ class Database:
     def main_bytes(self, offset: int, length: int) -> bytes:
         """A run of the main file, through a connection of its own; zeros where the file is shorter."""
         with self._scanning, mapped_sqlite_errors(self.path):
-            self._require_open()
+            self.require_open()
             if self._scanner is None:
                 self._scanner = open_connection(self.path)
             return self._scanner.read("main", 0, offset, length)[1]
@@ -223,7 +227,7 @@ class Database:
     def passive(self) -> bool:
         """Move frames up to our own read mark at most; False where somebody else is at it just now."""
         with self._checkpointing, mapped_sqlite_errors(self.path):
-            self._require_open()
+            self.require_open()
             if self._checkpointer is None:
                 self._checkpointer = open_connection(self.path)
                 self._checkpointer.execute(_TOUCH).fetchall()

@@ -1,0 +1,365 @@
+"""Each rule of continuity, both ways: what must end a generation does, and what must not does not."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replicator.agent import Agent
+from replicator.capture.place import FIRST_RUN
+from replicator.core.errors import NotADatabase, NotWalMode, OwnershipLost
+from tests.parts.rig import Rig
+from tests.support.app import App
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def wait_until(agent: Agent, fact: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Give the agent's threads time; what is waited for must become true."""
+    for _ in range(int(seconds / 0.02)):
+        if fact():
+            return
+        assert not agent.wait(0.02)
+    raise AssertionError("it did not happen")
+
+
+# --- what must not end a generation ------------------------------------------------------------------
+
+
+def test_an_application_that_writes_on_while_the_agent_restarts_loses_no_continuity(rig: Rig) -> None:
+    """Commits made while the agent was away, in a log that goes on, are captured in the same generation."""
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+        app.insert(7)
+        with rig.agent():
+            app.insert(3)
+
+        assert [FIRST_RUN] == rig.generations()
+        assert rig.assert_equal().position.txid >= 10
+
+
+def test_an_application_that_closes_without_writing_loses_no_continuity(rig: Rig) -> None:
+    """The log is gone, but every page is what was captured last."""
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+    with App(rig.database) as app, rig.agent():
+        app.insert(4)
+
+    assert [FIRST_RUN] == rig.generations()
+    rig.assert_equal()
+
+
+def test_an_idle_restart_sends_nothing(rig: Rig) -> None:
+    """With nothing written meanwhile, a restart puts no object."""
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+        before = {each.name for each in rig.repository().store.list("")}
+        rig.once()
+
+        assert before == {each.name for each in rig.repository().store.list("")}
+
+
+def test_a_lost_state_folder_loses_no_continuity(rig: Rig) -> None:
+    """The place in the log is found in the newest unit in the store."""
+    with App(rig.database) as app:
+        app.insert(5)
+        with rig.agent():
+            app.insert(5)
+        shutil.rmtree(rig.config().state_folder)
+        app.insert(5)
+        rig.once(take_over=True)
+
+        assert [FIRST_RUN] == rig.generations()
+        rig.assert_equal()
+
+
+def test_a_lost_state_folder_and_log_lose_no_continuity_if_nothing_changed(rig: Rig) -> None:
+    """The database's checksum in the store is compared with the database itself."""
+    with App(rig.database) as app, rig.agent():
+        app.insert(5)
+    app.close()
+    shutil.rmtree(rig.config().state_folder)
+    with App(rig.database) as app, rig.agent(take_over=True):
+        app.insert(1)
+
+    assert [FIRST_RUN] == rig.generations()
+    rig.assert_equal()
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_vacuum_alter_shrinking_and_huge_transactions_go_on(rig: Rig, page_size: int) -> None:
+    """Commit sizes shrink and grow, frames spill and are written twice; the generation goes on."""
+    with App(rig.database, page_size=page_size) as app, rig.agent():
+        app.insert(50, size=2000)
+        app.execute("PRAGMA cache_size=5")
+        app.execute("BEGIN")
+        app.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000) "
+            "INSERT INTO t(body) SELECT hex(randomblob(1500)) FROM n"
+        )
+        app.execute("UPDATE t SET body=body||'x' WHERE id%3=0")
+        app.execute("COMMIT")
+        app.execute("ALTER TABLE t ADD COLUMN extra")
+        app.execute("DELETE FROM t WHERE id>40")
+        app.execute("VACUUM")
+        app.execute("PRAGMA auto_vacuum=FULL")
+        app.execute("VACUUM")
+        app.insert(5, size=70000)
+        app.execute("DELETE FROM t WHERE id%2")
+        app.execute("CREATE TABLE w(k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+        app.execute("INSERT INTO w VALUES('a', zeroblob(200000))")
+
+    assert [FIRST_RUN] == rig.generations()
+    rig.assert_equal()
+
+
+@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+def test_checkpoints_of_the_application_go_on(rig: Rig, mode: str) -> None:
+    """Every mode, after every commit, and none of them is refused for long."""
+    with App(rig.database) as app, rig.agent():
+        for _ in range(10):
+            app.insert(2)
+            busy = app.execute(f"PRAGMA wal_checkpoint({mode})")[0][0]
+
+            assert busy == 0
+
+    assert [FIRST_RUN] == rig.generations()
+    rig.assert_equal()
+
+
+def test_a_clock_that_goes_back_ends_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded times are held, and every commit keeps its order."""
+    from replicator.clock import Clock
+
+    with App(rig.database) as app:
+        app.insert(3)
+        rig.once()
+        real = Clock.wall
+        monkeypatch.setattr(Clock, "wall", lambda self: real(self) - 3_600_000_000)
+        with rig.agent():
+            app.insert(3)
+
+        assert [FIRST_RUN] == rig.generations()
+        rig.assert_equal()
+
+
+# --- what must end one -------------------------------------------------------------------------------
+
+
+def test_writes_after_the_log_was_restarted_while_we_were_away_begin_a_generation(rig: Rig) -> None:
+    """The application wrote and closed: nobody can say what happened, and the old generation stays restorable."""
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+        first = rig.restore().position
+        app.insert(3)
+    with App(rig.database) as app:
+        app.insert(2)
+        rig.once()
+
+        assert 2 == len(rig.generations())
+        rig.assert_equal()
+        assert first == rig.restore(txid=first.txid, generation=first.generation).position
+
+
+def test_an_older_copy_put_back_while_we_were_away_begins_a_generation(rig: Rig) -> None:
+    """A database that went back in time, as after a power cut, is not appended to."""
+    copy = str(rig.folder / "copy.db")
+    with App(rig.database) as app:
+        app.insert(5)
+    shutil.copy(rig.database, copy)
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+    for suffix in ("", "-wal", "-shm"):
+        if os.path.exists(rig.database + suffix):
+            os.unlink(rig.database + suffix)
+    shutil.copy(copy, rig.database)
+    rig.once()
+
+    assert 2 == len(rig.generations())
+    assert 5 == len(_rows(rig.assert_equal().path))
+
+
+def test_a_log_that_lost_its_end_begins_a_generation(rig: Rig) -> None:
+    """synchronous=NORMAL and a power cut: the log is shorter than what was captured from it."""
+    with App(rig.database) as app:
+        app.insert(3)
+        early = os.path.getsize(rig.database + "-wal")
+        app.insert(5)
+        rig.once()
+        app.kill()
+    with open(rig.database + "-wal", "r+b") as file:
+        file.truncate(early)
+    os.unlink(rig.database + "-shm")
+    rig.once()
+
+    assert 2 == len(rig.generations())
+    assert "older" in rig.generations()[1]
+    rig.assert_equal()
+
+
+def test_a_journal_mode_left_and_entered_again_begins_a_generation(rig: Rig) -> None:
+    """What was written in rollback mode was in no log."""
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+        app.execute("PRAGMA journal_mode=DELETE")
+        app.insert(1)
+        app.execute("PRAGMA journal_mode=WAL")
+        app.insert(1)
+        rig.once()
+
+        assert 2 == len(rig.generations())
+        rig.assert_equal()
+
+
+def test_another_page_size_begins_a_generation(rig: Rig) -> None:
+    """Pages of another size have no previous versions."""
+    with App(rig.database) as app:
+        app.insert(5)
+        rig.once()
+        app.execute("PRAGMA journal_mode=DELETE")
+        app.execute("PRAGMA page_size=8192")
+        app.execute("VACUUM")
+        app.execute("PRAGMA journal_mode=WAL")
+        app.insert(1)
+        rig.once()
+
+        assert "page size" in rig.generations()[1]
+        rig.assert_equal()
+
+
+def test_deletion_and_re_creation_under_our_feet_begin_a_generation(rig: Rig) -> None:
+    """The last commits of the old file are captured from the descriptor we hold, then the new file is followed."""
+    app = App(rig.database)
+    with rig.agent() as agent:
+        app.insert(5)
+        wait_until(agent, lambda: _captured(agent) >= 5)
+        app.kill()
+        for suffix in ("", "-wal", "-shm"):
+            os.unlink(rig.database + suffix)
+        wait_until(agent, lambda: agent.status()[rig.database].source.phase == "waiting")
+        with App(rig.database) as again:
+            again.insert(2)
+            wait_until(agent, lambda: agent.status()[rig.database].source.generations_begun == 2)
+
+    assert 2 == len(rig.generations())
+    rig.assert_equal()
+
+
+def test_an_older_copy_renamed_over_the_database_begins_a_generation(rig: Rig) -> None:
+    """Another inode is another file, whatever it holds."""
+    app = App(rig.database)
+    app.insert(3)
+    app.close()
+    shutil.copy(rig.database, rig.database + ".old")
+    with App(rig.database) as app, rig.agent() as agent:
+        app.insert(5)
+        wait_until(agent, lambda: _captured(agent) >= 5)
+        app.kill()
+        for suffix in ("-wal", "-shm"):
+            os.unlink(rig.database + suffix)
+        os.rename(rig.database + ".old", rig.database)
+        wait_until(agent, lambda: agent.status()[rig.database].source.generations_begun == 2)
+
+    assert 2 == len(rig.generations())
+    assert 3 == len(_rows(rig.assert_equal().path))
+
+
+def test_a_copy_written_over_the_database_in_place_begins_a_generation(rig: Rig) -> None:
+    """The same inode with other content, and no frame in the log that explains it."""
+    app = App(rig.database)
+    app.insert(3)
+    app.close()
+    shutil.copy(rig.database, rig.database + ".old")
+    app = App(rig.database)
+    with rig.agent() as agent:
+        app.insert(5)
+        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        agent.wait_captured_and_shipped(20)
+        app.kill()
+        # At rest once, so that the agent knows what the file looked like.
+        follow = agent._followers[0]._follow
+        assert follow is not None
+        wait_until(agent, lambda: follow._settled is not None)
+        os.system(f"cat '{rig.database}.old' > '{rig.database}'")
+        wait_until(agent, lambda: agent.status()[rig.database].source.generations_begun == 2)
+
+    assert 2 == len(rig.generations())
+
+
+# --- what is waited for, and what is refused -----------------------------------------------------------
+
+
+def test_a_database_that_does_not_exist_yet_is_waited_for(rig: Rig) -> None:
+    """Followed from its first commits on."""
+    agent = Agent([rig.config()])
+    agent.start()
+    try:
+        wait_until(agent, lambda: agent.status()[rig.database].source.phase == "waiting")
+        with App(rig.database) as app:
+            app.insert(3)
+            wait_until(agent, lambda: agent.status()[rig.database].source.phase == "following")
+            agent.wait_captured_and_shipped(20)
+    finally:
+        agent.stop()
+
+    assert 3 == len(_rows(rig.restore().path))
+
+
+def test_a_rollback_journal_database_is_refused(rig: Rig) -> None:
+    """One clear error after a moment's grace."""
+    with App(rig.database, wal=False) as app:
+        app.insert(1)
+        with pytest.raises(NotWalMode, match="not in WAL mode"):
+            Agent([rig.config()]).start()
+
+
+def test_a_file_that_is_no_database_is_refused(rig: Rig) -> None:
+    """Named, and with nothing changed in it."""
+    with open(rig.database, "wb") as file:
+        file.write(b"certainly not a database" * 1000)
+    with pytest.raises(NotADatabase, match="not a SQLite database"):
+        Agent([rig.config()]).start()
+
+
+def test_a_second_agent_with_another_state_folder_is_refused(rig: Rig) -> None:
+    """The lease in the store says who writes; exit code 11."""
+    with App(rig.database) as app:
+        app.insert(1)
+        rig.once()
+        with pytest.raises(OwnershipLost, match="another agent"):
+            Agent([rig.config(state=str(rig.folder / "other"))]).start()
+
+
+def test_nothing_is_ever_written_to_the_database(rig: Rig) -> None:
+    """No table, no pragma that lasts, no byte of the main file that the application did not commit."""
+    with App(rig.database) as app:
+        app.insert(5)
+        before = app.execute("SELECT * FROM sqlite_schema"), app.execute("PRAGMA user_version")
+        changes = app.execute("PRAGMA data_version")
+        with rig.agent():
+            pass
+
+        assert before == (app.execute("SELECT * FROM sqlite_schema"), app.execute("PRAGMA user_version"))
+        assert changes == app.execute("PRAGMA data_version")
+
+
+def _captured(agent: Agent) -> int:
+    (snapshot,) = agent.status().values()
+    return snapshot.source.captured.txid if snapshot.source.captured else 0
+
+
+def _rows(path: str) -> list[object]:
+    """The rows of a restored file, read by a child that finds no log beside it."""
+    with App(path, wal=False) as app:
+        return app.execute("SELECT id FROM t")
