@@ -151,10 +151,10 @@ class FullBackup:
                 again = work.chunks_of(touched)
                 touched.clear()
                 touched.update(moment.unsettled)
+            again = {index for index in again if index < len(work.table)}  # new ones are read at the end
             left = (set(todo) - set(now)) | again
             for index in again:
-                if index < len(work.table):
-                    work.table.forget(index)
+                work.table.forget(index)
             if len(left) <= LEFT_FOR_THE_END or len(left) * 2 > len(todo):
                 return
             todo = left

@@ -1,0 +1,106 @@
+"""The log stays bounded because of us: quiet gaps, the write barrier as last resort, and a huge file cut."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replicator.marks import SourceState
+from tests.parts.rig import Rig
+from tests.support.app import App
+
+LOG_BYTES_MAX = 64 << 20
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def _command(rig: Rig, *more: str) -> list[str]:
+    return [sys.executable, "-m", "replicator.demo.writer", rig.database, "--quiet", *more]
+
+
+def _write(rig: Rig, *more: str) -> None:
+    subprocess.run(_command(rig, *more), stdout=subprocess.DEVNULL, check=True)
+
+
+def _source(rig: Rig, agent: object) -> SourceState:
+    return agent.status()[rig.database].source  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_writer_at_full_speed_keeps_the_log_bounded(rig: Rig) -> None:
+    """Under overload restore points thin out, the barrier is counted, and the end is exact."""
+    _write(rig, "--commits", "50")
+    peak = 0
+    with rig.agent(ship_interval=0.05) as agent:
+        command = _command(rig, "--rate", "0", "--seconds", "4")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            while writer.poll() is None:
+                peak = max(peak, os.path.getsize(rig.database + "-wal"))
+                assert not agent.wait(0.01)
+            summary = json.loads(writer.communicate()[0])
+        state = _source(rig, agent)
+
+    assert summary["busy_errors"] == 0
+    assert peak <= LOG_BYTES_MAX * 1.05
+    assert peak < 32 << 20 or state.barriers > 0
+    rig.assert_equal()
+
+
+def test_the_barrier_is_never_taken_where_it_is_forbidden(rig: Rig) -> None:
+    """`barrier: never` is a setting that is kept; the log may grow instead."""
+    _write(rig, "--commits", "50")
+    with rig.agent(ship_interval=0.05, barrier=False) as agent:
+        _write(rig, "--rate", "0", "--seconds", "2")
+        state = _source(rig, agent)
+
+    assert state.barriers == 0
+    rig.assert_equal()
+
+
+def test_a_log_file_that_grew_huge_is_cut_once_it_is_not_needed(rig: Rig) -> None:
+    """After a transaction of 80 MB the file is truncated, though the application never asks for it."""
+    with App(rig.database) as app, rig.agent() as agent:
+        app.execute("PRAGMA wal_autocheckpoint=0")
+        app.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<21000) "
+            "INSERT INTO t(body) SELECT zeroblob(3900) FROM n"
+        )
+        agent.wait_captured_and_shipped(60)
+
+        assert os.path.getsize(rig.database + "-wal") > 64 << 20
+        for _ in range(500):
+            if os.path.getsize(rig.database + "-wal") == 0:
+                break
+            assert not agent.wait(0.02)
+
+        assert os.path.getsize(rig.database + "-wal") == 0
+        app.insert(3)
+    rig.assert_equal()
+
+
+def test_a_database_over_one_gibibyte_is_restored_exactly(rig: Rig) -> None:
+    """The lock page at 1 GiB is never written, never shipped, and counts as nothing."""
+    with App(rig.database, page_size=65536) as app:
+        app.execute("PRAGMA synchronous=OFF")
+        app.execute("PRAGMA wal_autocheckpoint=200")
+        app.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1030) "
+            "INSERT INTO t(body) SELECT zeroblob(1000000) FROM n"
+        )
+        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with rig.agent(ship_interval=0.05):
+            app.execute("INSERT INTO t(body) SELECT zeroblob(50000000)")
+            app.execute("UPDATE t SET body=zeroblob(1000001) WHERE id>1020")
+            app.execute("CREATE INDEX i ON t(id, length(body))")
+
+    assert os.path.getsize(rig.database) > 1 << 30
+    result = rig.restore()
+    app.close()
+    same = subprocess.run(["cmp", result.path, rig.database], check=False)
+
+    assert same.returncode == 0
