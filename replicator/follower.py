@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from replicator.capture import Capture, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
-from replicator.core.errors import Interrupted, ReplicatorError, SourceError, StoreError
+from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError, StoreError
 from replicator.core.position import Position
 from replicator.enlist import enlist, newest_in, recover
 from replicator.loop import Loop, Task
@@ -71,12 +72,14 @@ class Follower:
         self._follow: Follow | None = None
         self._checkpoint: Checkpoint | None = None
         self._finished = False
+        self._opened = False
 
     # --- opening and closing ---------------------------------------------------------------------------
 
     def open(self) -> None:
         """State, spool and stores; nothing runs yet. Raises OwnershipLost, ConfigError, StoreError."""
         self.state.open()
+        self._opened = True
         self._spool.open()
         for url in self._config.stores:
             self._lines.append(self._line(open_store(url)))
@@ -87,6 +90,10 @@ class Follower:
             except StoreError as exc:
                 log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
                 self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
+        if not self.state.repository:
+            # No store could be asked. If one turns out to belong to another database, it is refused then.
+            self.state.repository, self.state.epoch = secrets.token_hex(16), 1
+            self.state.save()
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
             clock=self._clock, recover=self._recover, on_captured=self._wake_ships,
@@ -116,7 +123,10 @@ class Follower:
         self.hurry()
 
     def close(self) -> None:
-        self._watcher.disarm(self.path)
+        if not self._opened:
+            return  # the state folder may be another agent's
+        if self._follow is not None:
+            self._watcher.disarm(self._watched_path)
         with contextlib.suppress(ReplicatorError, OSError):
             self._status.write(stopped=True)
         self._spool.close()
@@ -195,12 +205,14 @@ class Follower:
                     self._follow.lose(str(exc))
                     self._wake_follow()
                 return BACKUP_RETRY_SECONDS
-            except (StoreError, SourceError) as exc:
+            except Interrupted:
+                return None
+            except OwnershipLost:
+                raise
+            except ReplicatorError as exc:
                 log.error("full.failed", extra={"store": line.store.url, "error": str(exc), "hint": exc.hint})
                 self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
                 return BACKUP_RETRY_SECONDS
-            except Interrupted:
-                return None
             position: Position = result.position
             line.ship.rejoin(position.generation, position.txid)
             self.marks.store(line.store.url, protected=position, unprotected_since=0)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 
 from replicator.clock import Clock
-from replicator.core.errors import ObjectExists, OwnershipLost, StoreError
+from replicator.core.errors import ObjectCorrupt, ObjectExists, OwnershipLost, StoreError
 from replicator.core.names import GenerationName, SegmentName
 from replicator.core.position import GenerationId, Position
 from replicator.core.quantities import format_size
@@ -98,9 +98,12 @@ class Ship:
             return self._retry_at - now
         try:
             return self._step(now)
+        except ObjectCorrupt as exc:
+            # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
+            self._lapse(f"{self._store.url} holds a damaged object: {exc}")
+            self._ready = True
+            return 0.0
         except StoreError as exc:
-            if self._ready:
-                self._limit()
             delay = self._retry if exc.retryable else DENIED_SECONDS
             self._retry = min(self._retry * 2, RETRY_MAX_SECONDS)
             self._retry_at = now + delay
@@ -310,14 +313,17 @@ class Ship:
             queued = self._spool.bytes_from(place)
             if queued <= self._spool_bytes_max:
                 return
+        limit = format_size(self._spool_bytes_max)
+        self._lapse(f"the spool for {self._store.url} outgrew its limit of {limit} ({queued} bytes)")
+
+    def _lapse(self, reason: str) -> None:
+        """Give the queue up: the store comes back by a full backup, inside the same generation."""
+        with self._lock:
             self._place = self._reserved = None
         self._spool.retain(self._store.url, None)
         self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=True))
-        message = (
-            f"the spool for {self._store.url} outgrew its limit of {format_size(self._spool_bytes_max)}: "
-            "what was queued is dropped; a full backup follows when the store is back"
-        )
-        log.error("store.lapsed", extra={"store": self._store.url, "bytes_in": queued, "reason": message})
+        message = f"{reason}; what was queued is dropped, and a full backup follows when the store is back"
+        log.error("store.lapsed", extra={"store": self._store.url, "reason": message})
         self._marks.store(self._store.url, lapsed=True, spool_bytes=0)
         self._marks.error(LastError(self._clock.wall(), self._store.url, message, None))
 

@@ -22,10 +22,11 @@ from replicator.capture.units import ContinuityLost
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.cursor import Lost
-from replicator.core.errors import SourceError, SourceGone
+from replicator.core.errors import SourceError, SourceGone, StoreError
+from replicator.core.quantities import format_size
 from replicator.core.unit import parse_unit_header
 from replicator.core.unit_build import Tip
-from replicator.marks import Marks
+from replicator.marks import LastError, Marks
 from replicator.source.database import Database
 from replicator.spool import Spool
 from replicator.state import Recovered, RunningGeneration, StateFolder
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 SAFETY_POLL_SECONDS = 5.0
 # An application that is just making its database shows an empty file, then one not yet in WAL mode.
 GRACE_SECONDS = 3.0
+CAPTURE_RETRY_SECONDS = 1.0
+# How far the log may grow because of us.
+LOG_BYTES_MAX = 64 << 20
 WAITING_POLL_SECONDS = 1.0
 # With events off, how often it is looked whether the path still stands for the file we have open.
 IDENTIFY_SECONDS = 1.0
@@ -113,6 +117,8 @@ class Follow:
                 return 0.0
             except SourceError as exc:
                 return self._wait(exc, now)
+            except StoreError as exc:
+                return self._cannot_capture(exc)
 
     def finish(self, *, settle: bool) -> None:
         """Capture what is left and let go of the database."""
@@ -274,6 +280,15 @@ class Follow:
             return 0.1
         self._arm(True)
         return WAITING_POLL_SECONDS
+
+    def _cannot_capture(self, exc: StoreError) -> float:
+        """The spool cannot be written. The log is kept for us as long as it is bounded, and not beyond: the
+        application goes before its replica."""
+        log.error("capture.failed", extra={"error": str(exc), "hint": exc.hint})
+        self._marks.error(LastError(self._clock.wall(), "spool", str(exc), exc.hint))
+        if self.capture is not None and self.database.log_bytes > LOG_BYTES_MAX:
+            self._lose(f"the log outgrew {format_size(LOG_BYTES_MAX)} while it could not be captured: {exc}")
+        return CAPTURE_RETRY_SECONDS
 
     def _close(self) -> None:
         if self.capture is not None:

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Writers at full speed leave gaps of microseconds; this long is looked for one before giving up.
 BARRIER_PATIENCE_SECONDS = 0.05
+# Close to the high-water mark looks are closer together: a writer at full speed adds a megabyte in this time.
+NEAR_THE_BARRIER_SECONDS = 0.005
 # A log file that grew huge is cut only when nothing has happened for this long.
 TRUNCATE_QUIET_SECONDS = 1.0
 
@@ -73,7 +75,7 @@ class Capture:
         self._barriers = 0
         self._barrier_longest_ms = 0.0
         self._frame_bytes = database.page_size + FRAME_HEADER_SIZE
-        self._overload = Overload(limits.high_bytes)
+        self._overload = Overload(limits.coalesce_bytes)
         self.pace = Pace(interval)
 
     def begin(self, mark: HeldMark) -> None:
@@ -98,7 +100,10 @@ class Capture:
             if seen.fully_backfilled and seen.frames == self._cursor.frames and not self._mark.zero:
                 seen = self._hand_over()
             self._checkpoint(seen, now, growing=grew)
-            return self.pace.next_look(now, pending=self._fresh(seen) > 0)
+            delay = self.pace.next_look(now, pending=self._fresh(seen) > 0)
+            if seen.frames * self._frame_bytes > self._limits.coalesce_bytes and delay is not None:
+                delay = min(delay, NEAR_THE_BARRIER_SECONDS)
+            return delay
 
     def capture_now(self) -> None:
         """Everything committed so far becomes durable, whatever the interval says."""
@@ -269,14 +274,15 @@ class Capture:
             return
         with self.database.barrier(BARRIER_PATIENCE_SECONDS) as taken:
             if not taken:
+                log.debug("barrier.missed", extra={"frames": seen.frames})
                 return
             began = self._clock.now()
             self._round(seen)
-            self.database.passive_inline()
+            self.database.passive_under_barrier(BARRIER_PATIENCE_SECONDS)
             seen = self._look()
             if seen.fully_backfilled:
                 seen = self._hand_over()
-            self._barrier_done_at = seen.frames
+                self._barrier_done_at = seen.frames
         held_ms = (self._clock.now() - began) * 1000
         self._barriers += 1
         self._barrier_longest_ms = max(self._barrier_longest_ms, held_ms)

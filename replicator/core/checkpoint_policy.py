@@ -22,18 +22,23 @@ class Action(Enum):
 class CheckpointLimits:
     """``soft_bytes``: from here on every pause is used; SQLite's own autocheckpoint of 1,000 pages.
 
-    ``high_bytes``: from here on the barrier may be taken, half of the 64 MB the log may grow because of us.
+    ``coalesce_bytes``: from here on, while it grows, only the end of a batch is kept as a restore point.
+    ``high_bytes``: from here on the barrier may be taken. With what comes until it is taken, the log stays
+    below the 64 MiB it may grow because of us, and a hold comes once in so much of it.
     ``file_bytes``: a log *file* above this is cut once nothing in it is needed.
     """
 
     soft_bytes: int = 4 << 20
-    high_bytes: int = 32 << 20
+    coalesce_bytes: int = 32 << 20
+    high_bytes: int = 56 << 20
     file_bytes: int = 64 << 20
     barrier: bool = True
 
 
-# Frames a barrier may still have to move: more, and writers would wait for the bulk. A PASSIVE goes first.
-BARRIER_FRAMES_MAX = 2_000
+# What a barrier may still have to move: more, and writers would wait for the bulk. A PASSIVE goes first.
+BARRIER_BYTES_MAX = 16 << 20
+# Where checkpoints do not keep up, a longer hold is better than a log without bound.
+BARRIER_ANYWAY = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +65,10 @@ def decide(log: LogState, limits: CheckpointLimits) -> Action:
             return Action.TRUNCATE
         return Action.NOTHING
     behind = min(log.captured, log.frames) - log.backfilled
-    if (
-        used >= limits.high_bytes
-        and limits.barrier
-        and log.frames - log.backfilled <= BARRIER_FRAMES_MAX
-        and log.growing
-    ):
-        return Action.BARRIER
+    left = (log.frames - log.backfilled) * log.frame_bytes
+    if used >= limits.high_bytes and limits.barrier and log.growing:
+        if left <= BARRIER_BYTES_MAX or used >= limits.high_bytes * BARRIER_ANYWAY:
+            return Action.BARRIER
     if used >= limits.soft_bytes and behind > 0:
         return Action.PASSIVE
     return Action.NOTHING

@@ -72,7 +72,7 @@ class Pace:
         return seen.backfilled >= mark_frames and now - self.grew >= HEELS_SECONDS
 
 
-# Coalescing begins when the log is above its high-water mark and still grows, and ends when a batch is small.
+# Coalescing begins when the log is above a mark and still grows, and ends when a batch is small.
 CALM_FRAMES = 256
 
 
@@ -80,7 +80,7 @@ CALM_FRAMES = 256
 class Overload:
     """Whether restore points are thinned out to one a batch, so that the log stays bounded."""
 
-    high_bytes: int
+    above_bytes: int
     active: bool = False
     _frames_before: int = 0
 
@@ -89,6 +89,6 @@ class Overload:
         self._frames_before = seen.frames
         if fresh_frames < CALM_FRAMES:
             self.active = False
-        elif growing and seen.frames * frame_bytes >= self.high_bytes:
+        elif growing and seen.frames * frame_bytes >= self.above_bytes:
             self.active = True
         return self.active

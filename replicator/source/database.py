@@ -237,11 +237,20 @@ class Database:
                 return False
             return True
 
-    def passive_inline(self) -> None:
-        """A PASSIVE on the observer, for the moment under the barrier; whatever it reaches."""
+    def passive_under_barrier(self, patience: float) -> None:
+        """A PASSIVE on the observer while writers are kept out. One of the application's that is at work
+        just then is waited for, for at most *patience* seconds."""
         assert self._observer is not None
-        with mapped_sqlite_errors(self.path), contextlib.suppress(apsw.BusyError):
-            self._observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        deadline = time.monotonic() + patience
+        with mapped_sqlite_errors(self.path):
+            while True:
+                try:
+                    self._observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                    return
+                except apsw.BusyError:
+                    if time.monotonic() >= deadline:
+                        return
+                    time.sleep(0.0005)
 
     def truncate(self) -> bool:
         """Cut the log file. Only while our mark is zero and nothing is new: else SQLite answers busy."""
@@ -255,8 +264,11 @@ class Database:
 
     @contextlib.contextmanager
     def barrier(self, patience: float) -> Iterator[bool]:
-        """Keep every writer out, writing nothing; False where no gap was found within *patience* seconds."""
-        with mapped_sqlite_errors(self.path):
+        """Keep every writer out, writing nothing; False where no gap was found within *patience* seconds.
+
+        A PASSIVE of our own that is under way is waited for first, not while writers wait.
+        """
+        with self._checkpointing, mapped_sqlite_errors(self.path):
             if self._writer is None:
                 self._writer = open_connection(self.path)
             taken = self._take_write_lock(self._writer, time.monotonic() + patience)

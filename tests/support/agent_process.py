@@ -20,10 +20,11 @@ def main() -> int:
     parser.add_argument("--spool-bytes", type=int, default=1 << 30)
     parser.add_argument("--barrier", default="auto")
     parser.add_argument("--high-bytes", type=int, default=0)
+    parser.add_argument("--debug", action="store_true")
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()
     logging.basicConfig(
-        level=logging.INFO,
+        level=logging.DEBUG if given.debug else logging.INFO,
         stream=sys.stderr,
         format="%(relativeCreated)d %(name)s %(message)s %(reason)s",
     )
