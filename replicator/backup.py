@@ -118,6 +118,10 @@ class FullBackup:
             )  # fmt: skip
             self._read_at_leisure(work, tip.pages, touched)
             moment = self._read_the_rest(work, touched)
+        if month_of(moment.tip.observed) != month_of(tip.observed) and earlier.packs:
+            return self.run(
+                followed
+            )  # the month turned: what was found in last month's packs has to be stored
         self._put_pack(work)
         head = self._commit(work, moment)
         seconds = self._clock.now() - began

@@ -74,7 +74,8 @@ def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
     if newest is not None:
         holder = decode_lease(store.get(str(newest)), str(newest))
         if holder.writer == state.writer:
-            if state.epoch != newest.epoch:
+            # Of several stores one may have had a take-over: the epoch is the database's, and never goes back.
+            if state.epoch < newest.epoch:
                 state.epoch = newest.epoch
                 state.save()
             return

@@ -79,6 +79,8 @@ class Ship:
         self._retry = RETRY_FIRST_SECONDS
         self._failures = 0
         self._full: tuple[GenerationId, int] | None = None
+        # Generation and digest of the newest unit there, which the next one has to chain to; None if unknown.
+        self._newest_there: tuple[GenerationId, bytes] | None = None
         spool.retain(store.url, spool.beginning)
 
     @property
@@ -129,7 +131,7 @@ class Ship:
         with self._lock:
             self._full = (generation, txid)
             if self._place is None:
-                self._place, self._reserved = self._reserved, None
+                self._place, self._reserved, self._newest_there = self._reserved, None, None
         self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=self._place is None))
         self._marks.store(self._store.url, lapsed=self._place is None)
 
@@ -159,7 +161,9 @@ class Ship:
             self._need_full()
         with self._lock:
             place = self._place
-        if place is None or place == self._spool.end:
+        if place is None:
+            return None  # only a full backup brings it on; nothing was asked of the store
+        if place == self._spool.end:
             self._recovered()
             return None
         wait = self._put_at + self._interval - now
@@ -167,13 +171,23 @@ class Ship:
             return wait
         units, behind = self._spool.read(place, SEGMENT_BYTES_MAX)
         if units:
-            self._announce(units[0][0].generation)
-            self._marks.store(self._store.url, oldest_unshipped=units[0][0].observed_first)
+            first = units[0][0]
+            if not self._follows(first):
+                self._lapse(f"{self._store.url} lacks transactions before {first.txid_first:016x}")
+                return 0.0
+            self._announce(first.generation)
+            self._marks.store(self._store.url, oldest_unshipped=first.observed_first)
             last, behind, size = self._put(units, place, behind)
             self._put_at = now
             self._advance(last, behind, size)
         self._recovered()
         return None if behind == self._spool.end else 0.0
+
+    def _follows(self, first: UnitHeader) -> bool:
+        """Whether a unit chains to the newest one there. It cannot where the spool was lost and another
+        store, further than this one, said where to go on."""
+        there = self._newest_there
+        return there is None or there[0] != first.generation or there[1] == first.chain_before
 
     def _put(
         self, units: list[tuple[UnitHeader, bytes]], place: Place, behind: Place
@@ -186,6 +200,7 @@ class Ship:
             self._store.put(str(name), content)
         except ObjectExists:
             return self._adopt(name, place)
+        self._newest_there = (header.generation, content[-TRAILER_SIZE:])
         log.info(
             "segment.shipped",
             extra={
@@ -215,6 +230,7 @@ class Ship:
             raise OwnershipLost(
                 f"an empty {name} lies in {self._store.url}", hint="we never write such a thing"
             )
+        self._newest_there = (header.generation, content[-TRAILER_SIZE:])
         log.info("segment.adopted", extra={"store": self._store.url, "key": str(name)})
         return header, place, len(content)
 
@@ -245,6 +261,7 @@ class Ship:
         with self._lock:
             self._place = place if self._place is not None else None
             self._full = (running, newest.fulls[-1].txid) if newest.fulls else None
+            self._newest_there = (running, newest.unit[-TRAILER_SIZE:]) if newest.unit is not None else None
         self._spool.retain(self._store.url, place)
         shipped = parse_unit_header(newest.unit) if newest.unit is not None else None
         self._marks.store(
@@ -309,6 +326,7 @@ class Ship:
         with self._lock:
             place = self._place or self._reserved
             if place is None:
+                self._spool.retain(self._store.url, None)  # what was captured since is not for this store
                 return
             queued = self._spool.bytes_from(place)
             if queued <= self._spool_bytes_max:
@@ -320,7 +338,7 @@ class Ship:
         """Give the queue up: the store comes back by a full backup, inside the same generation."""
         with self._lock:
             self._place = self._reserved = None
-        self._spool.retain(self._store.url, None)
+            self._spool.retain(self._store.url, None)
         self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=True))
         message = f"{reason}; what was queued is dropped, and a full backup follows when the store is back"
         log.error("store.lapsed", extra={"store": self._store.url, "reason": message})

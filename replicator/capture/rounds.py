@@ -204,7 +204,9 @@ class Capture:
         mark = self.database.begin_next()
         seen = self._look()
         self._sight(seen, self._clock.now())
-        overloaded = self._overload.judge(seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen))
+        overloaded = self._overload.judge(
+            self._clock.now(), seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
+        )
         while self._fresh(seen):
             self._write(seen, coalesce=overloaded)
         self._units.pages.forget_window()

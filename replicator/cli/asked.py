@@ -9,16 +9,20 @@ import os
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from replicator.config import AgentConfig, DatabaseConfig, load_config
 from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
 from replicator.core.names import FullName
 from replicator.core.position import GenerationId, Position, parse_generation, parse_txid
-from replicator.core.times import Micros, ParsedTime, format_time, parse_time
+from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
 from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
 from replicator.state import default_state_folder
 from replicator.status import read_status
 from replicator.store import Store, open_store
+
+if TYPE_CHECKING:
+    # Configuration knows of all that an agent is made of; a restore from a URL needs none of it.
+    from replicator.config import AgentConfig, DatabaseConfig
 
 DEFAULT_CONFIG = "replicator.yml"
 LATEST = "latest"
@@ -30,9 +34,11 @@ def wall_now() -> Micros:
 
 def configuration(path: str | None) -> AgentConfig | None:
     """The configuration at *path*, or ``replicator.yml`` of the working folder if there is one."""
-    if path is not None:
-        return load_config(path)
-    return load_config(DEFAULT_CONFIG) if os.path.exists(DEFAULT_CONFIG) else None
+    if path is None and not os.path.exists(DEFAULT_CONFIG):
+        return None
+    from replicator.config import load_config
+
+    return load_config(DEFAULT_CONFIG if path is None else path)
 
 
 def needed_configuration(path: str | None) -> AgentConfig:
@@ -78,9 +84,11 @@ def find_databases(database: str | None, state: str | None, config_path: str | N
     """The databases to ask about: one that is named, or all of the configuration."""
     if database is None:
         return list(needed_configuration(config_path).databases)
+    from replicator.config import DatabaseConfig
+
     config = configuration(config_path)
     found = config.find(database) if config is not None else None
-    found = found or DatabaseConfig(database, (), os.path.basename(database))
+    found = found or DatabaseConfig(os.path.abspath(database), (), os.path.basename(database))
     return [replace(found, state=state) if state else found]
 
 
@@ -99,10 +107,10 @@ def asked_time(value: datetime | str | int | None, now: Micros) -> AskedTime:
     if isinstance(value, datetime):
         value = (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
     if isinstance(value, int):
-        parsed = ParsedTime(value, zone_assumed=False)
-        format_time(value)  # refuses what no time can be
-    else:
-        parsed = parse_time(value, now)
+        if not MICROS_MIN <= value <= MICROS_MAX:
+            raise UsageError(f"{value} µs lies outside the years 1970 to 9999")
+        return AskedTime(value)
+    parsed = parse_time(value, now)
     return AskedTime(parsed.micros, parsed.zone_assumed)
 
 
@@ -111,7 +119,11 @@ def choose_point(repository: Repository, target: Target, now: Micros) -> Chosen:
     time_wanted = target.timestamp
     if time_wanted is not None and time_wanted > now:
         newest = max(
-            (newest_point(repository, each).observed for each in repository.catalogue.generations if each.fulls),
+            (
+                newest_point(repository, each).observed
+                for each in repository.catalogue.generations
+                if each.fulls
+            ),
             default=0,
         )
         if time_wanted > newest:

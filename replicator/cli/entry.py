@@ -30,13 +30,11 @@ VERBS = {
 
 EPILOG = (
     "SOURCE is the URL of a store, or a database by its path or by its name in replicator.yml. "
-    "Completion for bash: eval \"$(_REPLICATOR_COMPLETE=bash_source replicator)\"; likewise zsh and fish."
+    'Completion for bash: eval "$(_REPLICATOR_COMPLETE=bash_source replicator)"; likewise zsh and fish.'
 )
 
 
-@click.group(
-    cls=Verbs, verbs=VERBS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Verbs, verbs=VERBS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def verbs() -> None:
     """Continuous replication and point-in-time restore of SQLite databases."""

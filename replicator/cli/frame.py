@@ -29,7 +29,9 @@ def settings_of(ctx: click.Context) -> Settings:
     return ctx.ensure_object(Settings)
 
 
-def _keep(take: Callable[[Settings, _Value], None]) -> Callable[[click.Context, click.Parameter, _Value], None]:
+def _keep(
+    take: Callable[[Settings, _Value], None],
+) -> Callable[[click.Context, click.Parameter, _Value], None]:
     """A callback that keeps a value that was given; the one that was not given must not undo it."""
 
     def callback(ctx: click.Context, _: click.Parameter, value: _Value) -> None:

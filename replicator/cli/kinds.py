@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from replicator.core.position import parse_generation, parse_position, parse_txid
 from replicator.core.quantities import parse_duration, parse_size
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # a generic class only in the newest releases
 
-class _Kind(click.ParamType):
+
+class _Kind(_ParamType):
     """A parser of ours as click wants it; our errors carry exit code and hint already, and pass."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:

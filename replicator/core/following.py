@@ -72,8 +72,10 @@ class Pace:
         return seen.backfilled >= mark_frames and now - self.grew >= HEELS_SECONDS
 
 
-# Coalescing begins when the log is above a mark and still grows, and ends when a batch is small.
-CALM_FRAMES = 256
+# Coalescing begins when the log is above a mark and still grows. It ends when for this long fewer frames came
+# than capture takes one by one without falling behind; a log that was just restarted is no sign of calm.
+CALM_SECONDS = 1.0
+CALM_FRAMES_PER_SECOND = 5_000
 
 
 @dataclass(slots=True)
@@ -83,12 +85,19 @@ class Overload:
     above_bytes: int
     active: bool = False
     _frames_before: int = 0
+    _since: float = float("-inf")
+    _counted: int = 0
 
-    def judge(self, seen: Observation, *, frame_bytes: int, fresh_frames: int) -> bool:
+    def judge(self, now: float, seen: Observation, *, frame_bytes: int, fresh_frames: int) -> bool:
+        """Called once a round, with the frames that are about to be captured."""
         growing = seen.frames > self._frames_before
         self._frames_before = seen.frames
-        if fresh_frames < CALM_FRAMES:
-            self.active = False
-        elif growing and seen.frames * frame_bytes >= self.above_bytes:
+        self._counted += fresh_frames
+        if growing and seen.frames * frame_bytes >= self.above_bytes:
             self.active = True
+            self._since, self._counted = now, 0
+        elif now - self._since >= CALM_SECONDS:
+            if self._counted < CALM_FRAMES_PER_SECOND * (now - self._since):
+                self.active = False
+            self._since, self._counted = now, 0
         return self.active

@@ -19,12 +19,13 @@ class FolderStore:
     """Objects are files below *root*, which is made at the first put and not before.
 
     A mount that is away shows an empty folder or none: once something was put here, a root that has gone
-    missing is StoreUnavailable instead of being made again on the disk beneath.
+    missing, or lies empty on another device, is StoreUnavailable instead of being made again on the disk beneath.
     """
 
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)
         self._made: set[str] = set()
+        self._device: int | None = None  # of the root, from the first put on
 
     @property
     def url(self) -> str:
@@ -35,10 +36,10 @@ class FolderStore:
         folder = os.path.dirname(path)
         with mapped_errors(f"cannot write {path}"):
             if folder not in self._made:
-                if self._made and not os.path.isdir(self._root):
-                    raise StoreUnavailable(f"store folder {self._root} is gone", hint="is it mounted?")
+                self._require_root()
                 make_folder(folder)
                 self._made.add(folder)
+                self._device = os.stat(self._root).st_dev
             try:
                 publish_once(path, data)
             except FileExistsError as exc:
@@ -79,6 +80,14 @@ class FolderStore:
         with mapped_errors(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
             os.unlink(path)
             sync_folder(os.path.dirname(path))
+
+    def _require_root(self) -> None:
+        """The mount is still there. A share that was mounted again may be another device, but is not empty."""
+        if self._device is None:
+            return
+        there = os.path.isdir(self._root)
+        if not there or (os.stat(self._root).st_dev != self._device and not os.listdir(self._root)):
+            raise StoreUnavailable(f"store folder {self._root} is gone", hint="is it mounted?")
 
     def _path(self, name: str) -> str:
         parts = name.split("/")

@@ -48,7 +48,7 @@ def main() -> int:
         if given.once:
             agent.wait_captured_and_shipped(given.seconds)
         else:
-            while not stop.wait(0.05) and not agent.wait(0):
+            while not stop.wait(5) and not agent.wait(0):
                 pass
         agent.stop()
     except ReplicatorError as exc:

@@ -1,0 +1,282 @@
+"""The single checks behind ``check``: each looks at one thing and answers with findings; none raises for what
+it finds."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from replicator.cli import asked
+from replicator.cli.screen import count_text, size_text
+from replicator.config import DatabaseConfig
+from replicator.core.errors import (
+    ObjectExists,
+    ReplicatorError,
+    RepositoryNotFound,
+    SourceGone,
+)
+from replicator.core.names import LEASES, LeaseName, parse_name
+from replicator.core.records import decode_lease
+from replicator.core.times import format_time
+from replicator.files import free_bytes, lock_holder, read_json
+from replicator.restore import newest_point, read_repository
+from replicator.source.connection import log_file_bytes
+from replicator.source.database import Database
+from replicator.source.version import has_reset_bug, version_text
+from replicator.store import Store
+
+# The first version of this program is of 2025: a clock before that is not set.
+CLOCK_MICROS_MIN = 1_735_689_600_000_000
+# What the operator is told of by an alert, too.
+FREE_SHARE_MIN = 0.10
+# Where the version of the last writer stands in a database file (fileformat2, 1.3.17).
+_VERSION_OFFSET = 96
+
+
+class Level(Enum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``store``: the fault lies with a store, which has an exit code of its own."""
+
+    level: Level
+    subject: str
+    message: str
+    hint: str | None = None
+    store: bool = False
+
+
+def _fault(subject: str, error: ReplicatorError, *, store: bool = False) -> Finding:
+    return Finding(Level.FAIL, subject, str(error), error.hint, store)
+
+
+def check_clock(now: int) -> Iterator[Finding]:
+    if now < CLOCK_MICROS_MIN:
+        yield Finding(
+            Level.FAIL, "clock", f"it says {format_time(now)}", "set it: restore points are named after it"
+        )
+    else:
+        yield Finding(Level.OK, "clock", f"it says {format_time(now)}")
+
+
+# --- the database --------------------------------------------------------------------------------------
+
+
+def check_database(config: DatabaseConfig) -> Iterator[Finding]:
+    holder = lock_holder(os.path.join(config.state_folder, "lock"))
+    if holder is not None:
+        yield Finding(Level.OK, config.name, f"process {holder} follows {config.path}; see `status`")
+        return
+    database = Database(config.path)
+    try:
+        database.open()
+    except SourceGone as exc:
+        yield Finding(Level.WARN, config.name, str(exc), "the agent waits for it; is the path right?")
+        return
+    except ReplicatorError as exc:
+        yield _fault(config.name, exc)
+        return
+    try:
+        seen = database.look()
+        writer = int.from_bytes(database.main_bytes(_VERSION_OFFSET, 4), "big")
+        yield Finding(
+            Level.OK,
+            config.name,
+            f"{database.path} is in WAL mode, page size {database.page_size}, "
+            f"log {size_text(log_file_bytes(database.path))} of {seen.frames} frames",
+        )
+    except ReplicatorError as exc:
+        yield _fault(config.name, exc)
+        return
+    finally:
+        database.close()
+    yield _application_version(config.name, writer)
+
+
+def _application_version(subject: str, number: int) -> Finding:
+    """The file says which SQLite last wrote its first page: the application's, since we write none."""
+    advice = (
+        "SQLite 3.7.0 to 3.51.2 can lose commits when a checkpoint meets a restart of the log (WAL-reset bug); "
+        "use 3.51.3 or later, 3.50.7, or 3.44.6 in the application"
+    )
+    if number == 0:
+        return Finding(Level.WARN, subject, "it does not say which SQLite wrote it", advice)
+    if has_reset_bug(number):
+        return Finding(Level.WARN, subject, f"last written by SQLite {version_text(number)}", advice)
+    return Finding(Level.OK, subject, f"last written by SQLite {version_text(number)}")
+
+
+# --- folders and disks ---------------------------------------------------------------------------------
+
+
+def _existing(path: str) -> str:
+    """*path* or the nearest folder above it that is there."""
+    path = os.path.realpath(path)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _within(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def folder_of(store: str) -> str | None:
+    """The folder of a store that is one."""
+    return store.removeprefix("file://") if store.startswith("file://") else None
+
+
+def check_state(config: DatabaseConfig) -> Iterator[Finding]:
+    subject, folder = f"{config.name} state", config.state_folder
+    there = _existing(folder)
+    if not os.path.isdir(there):
+        yield Finding(Level.FAIL, subject, f"{there} is not a folder", "name another state folder")
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(
+            Level.FAIL, subject, f"no permission to write in {there}", "or name another state folder"
+        )
+    else:
+        yield Finding(
+            Level.OK, subject, f"{folder} is writable" if there == folder else f"{folder} can be made"
+        )
+    for url in config.stores:
+        store = folder_of(url) or url
+        if "://" not in store and (_within(folder, store) or _within(store, folder)):
+            yield Finding(
+                Level.FAIL, subject, f"state folder and store lie in each other: {folder}, {store}",
+                "keep them apart; whoever loses the one shall have the other",
+            )  # fmt: skip
+
+
+def check_space(config: DatabaseConfig) -> Iterator[Finding]:
+    """The disks we write to; one line each."""
+    seen: set[int] = set()
+    for what, path in [("state", config.state_folder)] + [
+        ("store", folder_of(url) or url) for url in config.stores
+    ]:
+        if "://" in path:
+            continue
+        there = _existing(path)
+        device = os.stat(there).st_dev
+        if device in seen:
+            continue
+        seen.add(device)
+        found = os.statvfs(there)
+        free, total = free_bytes(there), found.f_blocks * found.f_frsize
+        low = free < total * FREE_SHARE_MIN
+        text = f"{size_text(free)} of {size_text(total)} free on the disk of {path}"
+        hint = f"the spool may grow to {size_text(config.spool_bytes_max)}" if low else None
+        yield Finding(Level.WARN if low else Level.OK, f"{config.name} {what}", text, hint)
+
+
+# --- the store -----------------------------------------------------------------------------------------
+
+
+def check_store(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
+    folder = folder_of(store.url)
+    if folder is not None and config is not None and _same_disk(_existing(folder), config.path):
+        hint = "a lost disk takes both; add a store elsewhere"
+        yield Finding(Level.WARN, store.url, "it lies on the disk of the database", hint)
+    if folder is not None and not os.path.isdir(folder):
+        yield _absent_folder(store.url, folder)
+        return
+    try:
+        yield _probe(store)
+        yield from _repository(store)
+        yield from _lease(store, config)
+    except ReplicatorError as exc:
+        yield _fault(store.url, exc, store=True)
+
+
+def _same_disk(folder: str, database: str) -> bool:
+    try:
+        return os.stat(folder).st_dev == os.stat(database).st_dev
+    except OSError:
+        return False
+
+
+def _absent_folder(url: str, folder: str) -> Finding:
+    """Not made here: it may be a mount that is away."""
+    there = _existing(folder)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        return Finding(
+            Level.FAIL, url, f"it is not there, and cannot be made in {there}", "is it mounted?", store=True
+        )
+    return Finding(
+        Level.WARN, url, "it is not there yet; the agent makes it", "if it is a mount, mount it first"
+    )
+
+
+def _probe(store: Store) -> Finding:
+    """Put once, refuse the second put, read back, delete. At the top, so that no empty folder stays behind."""
+    name, content = f"{secrets.token_hex(8)}.probe", secrets.token_bytes(64)
+    store.put(name, content)
+    try:
+        try:
+            store.put(name, b"another")
+        except ObjectExists:
+            pass
+        else:
+            return Finding(
+                Level.FAIL, store.url, "it overwrote an object that was there",
+                "an agent cannot notice a second one there: choose another store", store=True,
+            )  # fmt: skip
+        if store.get(name) != content:
+            return Finding(Level.FAIL, store.url, "it gave back other bytes than were put", store=True)
+    finally:
+        store.delete(name)
+    return Finding(Level.OK, store.url, "put once, read and delete work")
+
+
+def _repository(store: Store) -> Iterator[Finding]:
+    try:
+        repository = read_repository(store)
+    except RepositoryNotFound:
+        yield Finding(Level.OK, store.url, "no repository yet")
+        return
+    catalogue = repository.catalogue
+    yield Finding(
+        Level.OK,
+        store.url,
+        f"repository {repository.identity}, {count_text(len(catalogue.generations), 'generation')}",
+    )
+    if catalogue.strays:
+        yield Finding(
+            Level.WARN,
+            store.url,
+            f"{len(catalogue.strays)} objects are not ours, the first is {catalogue.strays[0]}",
+        )
+    complete = [each for each in catalogue.generations if each.fulls]
+    newest = newest_point(repository, complete[-1]).observed if complete else 0
+    if newest > asked.wall_now():
+        yield Finding(
+            Level.WARN, "clock", f"the newest commit in {store.url} is of {format_time(newest)}, in the future",
+            "compare the clocks of this machine and of the one that replicates",
+        )  # fmt: skip
+
+
+def _lease(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
+    leases = [found for each in store.list(LEASES) if isinstance(found := parse_name(each.name), LeaseName)]
+    if not leases:
+        return
+    newest = str(max(leases))
+    holder = decode_lease(store.get(newest), newest)
+    who = f"process {holder.pid} on {holder.host}, since {holder.claimed} (epoch {holder.epoch})"
+    state = read_json(os.path.join(config.state_folder, "state.json")) if config is not None else None
+    if config is None:
+        yield Finding(Level.OK, store.url, f"its writer is {who}")
+    elif state is not None and state.get("writer") == holder.writer:
+        yield Finding(Level.OK, store.url, f"its writer is the agent of this state folder: {who}")
+    else:
+        yield Finding(
+            Level.FAIL, store.url, f"another agent writes to it: {who}",
+            "use another store, or --take-over if that agent is gone for good", store=True,
+        )  # fmt: skip

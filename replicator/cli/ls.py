@@ -1,0 +1,295 @@
+"""``ls``: what lies in a store, and what can be restored from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from replicator.cli import asked
+from replicator.cli.frame import Verb
+from replicator.cli.screen import Screen, columns, count_text, screen_of, size_text
+from replicator.core.catalogue import GenerationListing
+from replicator.core.errors import ObjectCorrupt, ReplicatorError
+from replicator.core.full import decode_manifest
+from replicator.core.names import FullName, SegmentName
+from replicator.core.times import format_time
+from replicator.restore import Repository, RestorePoint, newest_point, oldest_point, read_repository
+from replicator.store import open_store
+
+# A manifest is read for its exact time and the size of its database as long as that costs next to nothing.
+MANIFEST_BYTES_CHEAP = 1 << 20
+STRAYS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Of which kinds, and of which span of time, microseconds; None is without end."""
+
+    kind: str | None
+    since: int | None
+    until: int | None
+
+    def covers(self, time: int) -> bool:
+        return (self.since is None or time >= self.since) and (self.until is None or time <= self.until)
+
+
+@click.command(cls=Verb)
+@click.argument("source", required=False)
+@click.option(
+    "--kind", type=click.Choice(["full", "segment"]), help="Only these; segments are listed one by one."
+)
+@click.option("--since", metavar="TIME", help="Only what was committed at or after this time.")
+@click.option("--until", metavar="TIME", help="Only what was committed at or before this time.")
+@click.option("--config", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
+@click.pass_context
+def ls(
+    ctx: click.Context,
+    source: str | None,
+    kind: str | None,
+    since: str | None,
+    until: str | None,
+    config: str | None,
+) -> int:
+    """List generations, full backups and live segments of SOURCE; without it, the databases of the
+    configuration.
+
+    JSON: `replicator-listing`; without SOURCE one `replicator-database` a line for each store of each database.
+    """
+    screen = screen_of(ctx)
+    if source is None:
+        _list_databases(screen, config)
+        return 0
+    chosen = Filter(kind, _time(screen, since), _time(screen, until))
+    repository = read_repository(asked.find_store(source, config))
+    document = describe(repository, chosen)
+    if screen.json:
+        screen.document(document)
+    else:
+        _print(screen, document)
+    return 0
+
+
+def _time(screen: Screen, text: str | None) -> int | None:
+    time = asked.asked_time(text, asked.wall_now())
+    if time.micros is not None and time.zone_assumed:
+        screen.note(f"{text!r} names no zone, UTC is assumed: {format_time(time.micros)}")
+    return time.micros
+
+
+# --- the databases of the configuration ----------------------------------------------------------------
+
+
+def _list_databases(screen: Screen, config: str | None) -> None:
+    """JSON: ``replicator-database`` {name, database, store, window, problem}, where ``window`` is as in
+    ``describe`` and ``problem`` says why there is none."""
+    rows = [("NAME", "DATABASE", "STORE", "OLDEST", "NEWEST")]
+    for database in asked.needed_configuration(config).databases:
+        for url in database.stores:
+            store = open_store(url)
+            window: dict[str, Any] | None = None
+            problem: str | None = None
+            try:
+                window = window_of(read_repository(store))
+                problem = None if window else "nothing can be restored yet"
+            except ReplicatorError as exc:
+                problem = str(exc)
+            if screen.json:
+                screen.document(
+                    {
+                        "kind": "replicator-database",
+                        "name": database.name,
+                        "database": database.path,
+                        "store": store.url,
+                        "window": window,
+                        "problem": problem,
+                    }
+                )
+            else:
+                ends = (
+                    (window["oldest"]["committed"], window["newest"]["committed"])
+                    if window
+                    else ("-", problem)
+                )
+                rows.append((database.name, database.path, store.url, ends[0], ends[1] or ""))
+    if not screen.json:
+        for line in columns(rows):
+            screen.result(line)
+
+
+# --- one repository ------------------------------------------------------------------------------------
+
+
+def point_document(point: RestorePoint) -> dict[str, str]:
+    """{position, committed}: how every verb writes a restore point."""
+    return {"position": str(point.position), "committed": format_time(point.observed)}
+
+
+def window_of(repository: Repository) -> dict[str, Any] | None:
+    """{oldest, newest} restore point of the whole repository, or None while there is none."""
+    generations = [each for each in repository.catalogue.generations if each.fulls]
+    if not generations:
+        return None
+    return {
+        "oldest": point_document(oldest_point(repository, generations[0])),
+        "newest": point_document(newest_point(repository, generations[-1])),
+    }
+
+
+def describe(repository: Repository, chosen: Filter) -> dict[str, Any]:
+    """``replicator-listing``: {store, repository, window, generations[], strays[]}.
+
+    A generation is {generation, began, reason, previous, fulls[], tail, segments[], problem}; a full {id,
+    position, committed, object_bytes, database_bytes, stored_bytes}, the last two null where they would cost
+    a large read; ``tail`` {count, bytes, txid_first, txid_last, first, last} or null; ``segments`` only with
+    --kind segment, {name, txid_first, part, bytes, committed}. ``problem`` names what could not be read.
+    """
+    catalogue = repository.catalogue
+    return {
+        "kind": "replicator-listing",
+        "store": repository.store.url,
+        "repository": repository.identity,
+        "window": _attempt(lambda: window_of(repository))[0],
+        "generations": [_generation(repository, each, chosen) for each in catalogue.generations],
+        "strays": list(catalogue.strays),
+    }
+
+
+def _attempt(read: Callable[[], dict[str, Any] | None]) -> tuple[dict[str, Any] | None, str | None]:
+    """A damaged object must not keep the others from being listed."""
+    try:
+        return read(), None
+    except ObjectCorrupt as exc:
+        return None, str(exc)
+
+
+def _generation(repository: Repository, listing: GenerationListing, chosen: Filter) -> dict[str, Any]:
+    record = listing.record
+    segments: list[dict[str, Any]] = []
+    tail: dict[str, Any] | None = None
+    problem: str | None = None
+    if chosen.kind == "segment":
+        for name in listing.segments:
+            found = _segment(repository, name)
+            if chosen.covers(found.pop("micros")):
+                segments.append(found)
+    elif chosen.kind is None and listing.segments:
+        tail, problem = _attempt(lambda: _tail(repository, listing))
+    fulls = [] if chosen.kind == "segment" else [_full(repository, each) for each in listing.fulls]
+    return {
+        "generation": listing.generation,
+        "began": format_time(record.began) if record else None,
+        "reason": record.reason if record else None,
+        "previous": record.previous if record else None,
+        "fulls": [each for each in fulls if chosen.covers(each.pop("micros"))],
+        "tail": tail,
+        "segments": segments,
+        "problem": problem,
+    }
+
+
+def _full(repository: Repository, name: FullName) -> dict[str, Any]:
+    size = repository.catalogue.sizes[str(name)]
+    observed, database_bytes, stored_bytes = name.time, None, None
+    if size <= MANIFEST_BYTES_CHEAP:
+        try:
+            head = decode_manifest(repository.store.get(str(name)), str(name)).head
+            observed, database_bytes, stored_bytes = head.observed, head.database_bytes, head.stored_bytes
+        except ReplicatorError:
+            pass  # its name says the rest; whoever restores it is told
+    return {
+        "id": name.backup_id,
+        "position": f"{name.generation}/{name.txid:016x}",
+        "committed": format_time(observed),
+        "object_bytes": size,
+        "database_bytes": database_bytes,
+        "stored_bytes": stored_bytes,
+        "micros": observed,
+    }
+
+
+def _segment(repository: Repository, name: SegmentName) -> dict[str, Any]:
+    try:
+        began = repository.begins(name)
+    except ObjectCorrupt:
+        began = 0
+    return {
+        "name": str(name),
+        "txid_first": f"{name.txid_first:016x}",
+        "part": name.part,
+        "bytes": repository.catalogue.sizes[str(name)],
+        "committed": format_time(began) if began else None,
+        "micros": began,
+    }
+
+
+def _tail(repository: Repository, listing: GenerationListing) -> dict[str, Any]:
+    last = repository.units(listing.segments[-1])[-1].header
+    return {
+        "count": len(listing.segments),
+        "bytes": sum(repository.catalogue.sizes[str(each)] for each in listing.segments),
+        "txid_first": f"{listing.segments[0].txid_first:016x}",
+        "txid_last": f"{last.txid_last:016x}",
+        "first": format_time(repository.begins(listing.segments[0])),
+        "last": format_time(last.observed_last),
+    }
+
+
+# --- for the eye ---------------------------------------------------------------------------------------
+
+
+def _print(screen: Screen, document: dict[str, Any]) -> None:
+    screen.result(f"store   {document['store']} (repository {document['repository']})")
+    window = document["window"]
+    if window is None:
+        screen.result("window  nothing can be restored yet, or the newest object is damaged")
+    else:
+        oldest, newest = window["oldest"], window["newest"]
+        screen.result(f"window  from {oldest['committed']} ({oldest['position']})")
+        screen.result(f"        to   {newest['committed']} ({newest['position']})")
+    for generation in document["generations"]:
+        screen.result()
+        began = (
+            f"began {generation['began']}: {generation['reason']}"
+            if generation["began"]
+            else "without its record"
+        )
+        after = f", after {generation['previous']}" if generation["previous"] else ""
+        screen.result(f"generation {generation['generation']}  {began}{after}")
+        _print_objects(screen, generation)
+    strays = document["strays"]
+    if strays:
+        screen.result()
+        shown = ", ".join(strays[:STRAYS_SHOWN]) + (", …" if len(strays) > STRAYS_SHOWN else "")
+        screen.result(f"{count_text(len(strays), 'stray object')}, not ours and not used: {shown}")
+
+
+def _print_objects(screen: Screen, generation: dict[str, Any]) -> None:
+    rows = [("  FULL", "COMMITTED", "STORED", "DATABASE")] if generation["fulls"] else []
+    for full in generation["fulls"]:
+        stored, whole = full["stored_bytes"], full["database_bytes"]
+        rows.append(
+            (
+                f"  {full['id']}",
+                full["committed"],
+                size_text(full["object_bytes"] if stored is None else stored),
+                "-" if whole is None else size_text(whole),
+            )
+        )
+    for line in columns(rows, right=frozenset((2, 3))):
+        screen.result(line)
+    rows = [("  SEGMENT", "COMMITTED", "SIZE", "")] if generation["segments"] else []
+    for each in generation["segments"]:
+        rows.append((f"  {each['name']}", each["committed"] or "unreadable", size_text(each["bytes"]), ""))
+    for line in columns(rows, right=frozenset((2,))):
+        screen.result(line)
+    tail = generation["tail"]
+    if tail is not None:
+        screen.result(
+            f"  tail: {count_text(tail['count'], 'segment')}, {size_text(tail['bytes'])}, "
+            f"txid {tail['txid_first']} to {tail['txid_last']}, {tail['first']} to {tail['last']}"
+        )
+    if generation["problem"]:
+        screen.result(f"  DAMAGED: {generation['problem']}")

@@ -1,0 +1,240 @@
+"""``status``: how far the agent is, from what it writes of itself and from what its first store holds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from replicator.cli import asked
+from replicator.cli.frame import Verb
+from replicator.cli.ls import window_of
+from replicator.cli.screen import (
+    Screen,
+    columns,
+    count_text,
+    screen_of,
+    seconds_text,
+    size_text,
+)
+from replicator.config import DatabaseConfig
+from replicator.core.errors import ReplicatorError, SourceGone
+from replicator.core.position import Position, parse_position
+from replicator.core.times import format_time
+from replicator.files import lock_holder, read_json
+from replicator.restore import read_repository
+from replicator.status import read_status
+from replicator.store import open_store
+
+_TIMES_OF_SOURCE = ("captured_observed", "pending_since")
+_TIMES_OF_STORE = ("shipped_observed", "oldest_unshipped", "unprotected_since")
+
+
+@click.command(cls=Verb)
+@click.argument("database", required=False, metavar="[DB]")
+@click.option("--config", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
+@click.option("--state", metavar="DIR", help="State folder of the agent; beside the database.")
+@click.pass_context
+def status(ctx: click.Context, database: str | None, config: str | None, state: str | None) -> int:
+    """Show how far the agent is: running or not, lag, marks, what can be restored, the last error.
+
+    DB is a database by path or by its name in the configuration; without it, all of the configuration.
+    The exit code is 0 whenever the question could be answered, whatever the answer; 15 if no agent ever ran.
+    JSON: one `replicator-status` a line for each database.
+    """
+    screen = screen_of(ctx)
+    for number, each in enumerate(asked.find_databases(database, state, config)):
+        document = describe(each, asked.wall_now())
+        if screen.json:
+            screen.document(document)
+            continue
+        if number:
+            screen.result()
+        _print(screen, document)
+    return 0
+
+
+def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
+    """``replicator-status``: what ``replicator.status`` writes, its times as RFC 3339 or null, and
+
+    running, pid; ``changed_since``: whether the database changed after an agent that is not running wrote
+    last; ``committed``: captured and how many frames are pending; for each store ``lag`` {seconds,
+    transactions, bytes}, where seconds are since the oldest commit that is not shipped and 0 means there is
+    none, and ``unprotected_since``, null while a full backup of the running generation is complete;
+    ``lag_seconds``: the worst of the stores; ``window`` as in ``ls``, and ``window_problem`` if there is none.
+    """
+    found = read_status(database.state_folder)
+    if found is None:
+        raise SourceGone(
+            f"no agent ever ran on {database.path} with the state folder {database.state_folder}",
+            hint="name the folder with --state if it has another, or the configuration with --config",
+        )
+    source = found["source"]
+    if found["running"] and lock_holder(os.path.join(database.state_folder, "lock")) != found["pid"]:
+        source["phase"] = "starting"  # an agent that has not written anything yet; this is of the one before
+    generation = _generation_began(database.state_folder)
+    for store in found["stores"]:
+        store["lag"] = asdict(_lag(source, store, now))
+        captured, protected = _position(source["captured"]), _position(store["protected"])
+        covered = captured is None or (protected is not None and protected.generation == captured.generation)
+        since = 0 if covered else store["unprotected_since"] or generation
+        store["unprotected_since"] = since
+        _write_times(store, _TIMES_OF_STORE)
+    found["lag_seconds"] = max((each["lag"]["seconds"] for each in found["stores"]), default=0.0)
+    found["changed_since"] = not found["running"] and _changed_after(database.path, found["written"])
+    _write_times(source, _TIMES_OF_SOURCE)
+    _write_times(found, ("written",))
+    if found["error"]:
+        _write_times(found["error"], ("at",))
+    found["window"], found["window_problem"] = _window(found["stores"], database)
+    return found
+
+
+def _write_times(content: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        content[name] = format_time(content[name]) if content[name] else None
+
+
+def _position(text: str | None) -> Position | None:
+    return parse_position(text) if text else None
+
+
+def _generation_began(state_folder: str) -> int:
+    state = read_json(os.path.join(state_folder, "state.json")) or {}
+    return int(((state.get("generation") or {}).get("record") or {}).get("began") or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What one store has not got yet. ``bytes`` are as they will be shipped, but for what is not captured."""
+
+    seconds: float
+    transactions: int
+    bytes: int
+
+
+def _lag(source: dict[str, Any], store: dict[str, Any], now: int) -> Lag:
+    captured = _position(source["captured"])
+    shipped = _position(store["shipped"])
+    protected = _position(store["protected"])
+    behind = 0
+    if captured is not None:
+        reached = [
+            each.txid for each in (shipped, protected) if each and each.generation == captured.generation
+        ]
+        behind = captured.txid - max(reached, default=0)
+    waiting = behind > 0 or store["spool_bytes"] > 0 or source["pending_frames"] > 0
+    pending_bytes = source["pending_frames"] * source["page_size"]
+    if not waiting:
+        return Lag(0.0, 0, 0)
+    # What was never offered to the store has no time of its own yet: the newest that it has is the bound.
+    since = [store["oldest_unshipped"], source["pending_since"]]
+    known = [each for each in since if each] or [store["shipped_observed"] or source["captured_observed"]]
+    return Lag(max(0, now - min(known)) / 1e6, max(behind, 0), store["spool_bytes"] + pending_bytes)
+
+
+def _changed_after(database: str, micros: int) -> bool:
+    """By the files' times alone: opening them is not needed for a hint. A second of grace, for what the agent
+    itself still had to let go of."""
+    for path in (database, database + "-wal"):
+        try:
+            if os.stat(path).st_mtime_ns // 1000 > micros + 1_000_000:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _window(
+    stores: list[dict[str, Any]], database: DatabaseConfig
+) -> tuple[dict[str, Any] | None, str | None]:
+    url = stores[0]["url"] if stores else next(iter(database.stores), None)
+    if url is None:
+        return None, "no store is known"
+    try:
+        window = window_of(read_repository(open_store(url)))
+    except ReplicatorError as exc:
+        return None, str(exc)
+    return window, None if window else "nothing can be restored yet"
+
+
+# --- for the eye ---------------------------------------------------------------------------------------
+
+
+def _print(screen: Screen, found: dict[str, Any]) -> None:
+    source = found["source"]
+    rows = [("agent", _agent_line(found))]
+    pending = (
+        f" + {count_text(source['pending_frames'], 'frame')} not captured" if source["pending_frames"] else ""
+    )
+    at = f", {source['captured_observed']}" if source["captured_observed"] else ""
+    rows.append(("committed", f"{source['captured'] or 'nothing'}{pending}"))
+    rows.append(("captured", f"{source['captured'] or 'nothing'}{at}"))
+    for store in found["stores"]:
+        rows += _store_rows(store)
+    window = found["window"]
+    if window:
+        rows.append(("window", f"{window['oldest']['committed']} to {window['newest']['committed']}"))
+    else:
+        rows.append(("window", f"none: {found['window_problem']}"))
+    rows.append(
+        (
+            "log",
+            f"{size_text(source['wal_bytes'])}, database {size_text(source['pages'] * source['page_size'])}",
+        )
+    )
+    rows.append(
+        (
+            "barriers",
+            f"{source['barriers']} held, the longest for {seconds_text(source['barrier_longest_ms'] / 1000)}",
+        )
+    )
+    if source["overloaded"] or source["coalesced"]:
+        now_word = "now: restore points are thinned out" if source["overloaded"] else "over"
+        rows.append(("overload", f"{now_word}; {count_text(source['coalesced'], 'commit')} coalesced so far"))
+    if found["error"]:
+        rows.append(
+            ("last error", f"{found['error']['at']} {found['error']['where']}: {found['error']['message']}")
+        )
+        if found["error"]["hint"]:
+            rows.append(("hint", found["error"]["hint"]))
+    screen.result(f"{found['name']}  {found['database']}")
+    for line in columns([(f"  {name}", text) for name, text in rows]):
+        screen.result(line)
+
+
+def _agent_line(found: dict[str, Any]) -> str:
+    source = found["source"]
+    if not found["running"]:
+        changed = "; the database CHANGED since then" if found["changed_since"] else ""
+        return f"NOT RUNNING, last heard of {found['written']}{changed}"
+    reason = f": {source['reason']}" if source["reason"] else ""
+    return f"running (process {found['pid']}), {source['phase']}{reason}"
+
+
+def _store_rows(store: dict[str, Any]) -> list[tuple[str, str]]:
+    lag = store["lag"]
+    rows = [("store", store["url"])]
+    if lag["seconds"] or lag["transactions"] or lag["bytes"]:
+        rows.append(
+            (
+                "  lag",
+                f"{seconds_text(lag['seconds'])}: {count_text(lag['transactions'], 'transaction')}, "
+                f"{size_text(lag['bytes'])}",
+            )
+        )
+    else:
+        rows.append(("  lag", "none: all that is captured is shipped"))
+    at = f", {store['shipped_observed']}" if store["shipped_observed"] else ""
+    rows.append(("  shipped", f"{store['shipped'] or store['protected'] or 'nothing'}{at}"))
+    if store["unprotected_since"]:
+        rows.append(
+            ("  full", f"UNPROTECTED since {store['unprotected_since']}: no full backup of this generation")
+        )
+    else:
+        rows.append(("  full", f"protected from {store['protected'] or 'the first commit on'}"))
+    lapsed = "; LAPSED: what was queued is dropped, a full backup has to follow" if store["lapsed"] else ""
+    rows.append(("  spool", f"{size_text(store['spool_bytes'])}{lapsed}"))
+    return rows
