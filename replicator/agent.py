@@ -102,7 +102,7 @@ class Agent:
                 follower.finish(settle=settle)
         deadline = self._clock.now() + ship_seconds
         while self._failure is None and self._clock.now() < deadline:
-            if all(follower.shipped for follower in self._followers):
+            if not any(follower.shipping for follower in self._followers):
                 break
             self._ended.wait(0.01)
         for follower in self._followers:

@@ -140,9 +140,9 @@ class Follower:
         self._wake_ships()
 
     @property
-    def shipped(self) -> bool:
-        """Whether every store has all that is captured."""
-        return all(line.ship.caught_up for line in self._lines)
+    def shipping(self) -> bool:
+        """Whether some store has something still to come."""
+        return any(line.ship.has_work for line in self._lines)
 
     @property
     def safe(self) -> bool:
@@ -152,7 +152,7 @@ class Follower:
             return False
         with contextlib.suppress(Exception):
             follow.capture.capture_now()
-        return self.shipped and not any(line.ship.needs_full for line in self._lines)
+        return all(line.ship.caught_up and not line.ship.needs_full for line in self._lines)
 
     # --- wiring ----------------------------------------------------------------------------------------
 

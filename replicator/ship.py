@@ -94,6 +94,12 @@ class Ship:
         with self._lock:
             return self._ready and self._place is not None and self._place == self._spool.end
 
+    @property
+    def has_work(self) -> bool:
+        """Whether something in the spool waits to be shipped; a queue that was dropped does not."""
+        with self._lock:
+            return self._place is not None and self._place != self._spool.end
+
     def step(self, now: float) -> float | None:
         """Put what is due. Raises OwnershipLost; every other trouble with the store is retried for ever."""
         if now < self._retry_at:

@@ -7,7 +7,6 @@ Exit codes: 0 ok · 1 failure · 2 usage · 10 no repository · 11 another agent
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Sequence
 
@@ -42,13 +41,13 @@ def verbs() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Do what *arguments* say and return the exit code. The result goes to standard output, all else to
-    standard error: an error is one line that names the thing, then a line that begins with ``hint:``."""
+    standard error: an error is one line that names the thing, then a line that begins with ``hint:``. A reader
+    that has gone, as ``head`` does, ends it silently with 1: click sees to that."""
     settings = Settings()
     if os.environ.get("NO_COLOR"):
         settings.color = False
     try:
         answer = verbs.main(list(arguments), prog_name="replicator", standalone_mode=False, obj=settings)
-        sys.stdout.flush()
         return answer if isinstance(answer, int) else 0
     except ReplicatorError as exc:
         _tell(settings, "error", str(exc), exc.hint)
@@ -62,10 +61,6 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(exc.__cause__, KeyboardInterrupt):
             return 130
         _tell(settings, "error", "not done: it was not confirmed", None)
-        return 1
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python's own last write must have somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as exc:
         _tell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from enum import Enum
+from urllib.parse import quote
 
 import apsw
 
@@ -30,6 +31,8 @@ def settle(path: str) -> Rest:
             f"{path} is open in another process ({', '.join(map(str, holders))})",
             hint="stop the application first, or restore to another file",
         )
+    if not _is_database(path):
+        return Rest.UNREADABLE
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error:
@@ -53,6 +56,23 @@ def settle(path: str) -> Rest:
     finally:
         connection.close()
     return Rest.SETTLED
+
+
+def _is_database(path: str) -> bool:
+    """Whether SQLite can make sense of the header, asked without touching anything: to open in earnest what
+    it cannot read plays back or deletes the side files all the same."""
+    uri = f"file:{quote(path)}?immutable=1&mode=ro"
+    try:
+        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    except apsw.Error:
+        return False
+    try:
+        connection.execute("PRAGMA schema_version").fetchall()
+    except apsw.Error:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def _processes_with(path: str) -> list[int]:

@@ -62,9 +62,7 @@ class Rig:
         self._outputs += 1
         repository = self.repository()
         chosen = choose(repository, Target(**target))
-        return restore_chosen(
-            repository, chosen, str(self.folder / f"out{self._outputs}.db"), RestoreOptions()
-        )
+        return restore_chosen(repository, chosen, f"{self.database}-out{self._outputs}", RestoreOptions())
 
     def assert_equal(self) -> RestoreResult:
         """The newest restore point is the source, byte by byte."""

@@ -1,0 +1,515 @@
+"""Full backups of a database that is really followed: exact whatever goes on meanwhile, and small the second time.
+
+The application is a process of its own; the oracle is what SQLite itself reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from replicator import backup as backup_module
+from replicator.backup import ContentDiffers, FullBackup, FullResult
+from replicator.capture import Capture, Follow, FollowSettings
+from replicator.clock import Clock
+from replicator.core.checkpoint_policy import CheckpointLimits
+from replicator.core.errors import Interrupted, ObjectNotFound, StoreUnavailable
+from replicator.core.full import Manifest, decode_manifest
+from replicator.core.names import FullName, PackName, SegmentName, parse_name
+from replicator.core.position import GenerationId, Position
+from replicator.core.records import RepositoryRecord, encode_record
+from replicator.marks import Marks
+from replicator.moment import Moment
+from replicator.restore import RestoreOptions, Target, choose, read_repository, restore_chosen
+from replicator.source.database import Database
+from replicator.spool import Place, Spool
+from replicator.state import StateFolder
+from replicator.store import Store
+from tests.support import oracle
+from tests.support.app import App
+from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
+
+FILL = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+    " INSERT INTO t(body) SELECT hex(randomblob(?)) FROM n"
+)
+
+
+class Site:
+    """An application, its database, and the capturing of it, stepped by hand."""
+
+    def __init__(self, folder: Path, page_size: int = 4096) -> None:
+        self.folder = folder
+        self.path = str(folder / "app.db")
+        self.app = App(self.path, page_size=page_size)
+        self.clock = FakeClock()
+        self.state = StateFolder(str(folder / "state"))
+        self.state.open()
+        self.state.repository, self.state.epoch = "ab" * 16, 1
+        self.spool = Spool(self.state.spool_folder)
+        self.spool.open()
+        self.store = MemoryStore()
+        self.store.put("repository.json", encode_record(RepositoryRecord("ab" * 16, "2025-01-28T06:00:00Z")))
+        self.follow = Follow(
+            self.path, FollowSettings(0.0, CheckpointLimits()), state=self.state, spool=self.spool, marks=Marks(),
+            clock=self.clock, recover=lambda: None, on_captured=lambda: None, on_generation=lambda: None,
+            request_passive=lambda: None, watch=lambda _: None,
+        )  # fmt: skip
+        self.shipped = Place(0, 0)
+
+    @property
+    def capture(self) -> Capture:
+        """The capturing, begun if it was not, with everything committed captured."""
+        if self.follow.capture is None:
+            self.follow.step(self.clock.now())
+        assert self.follow.capture is not None
+        self.follow.capture.capture_now()
+        return self.follow.capture
+
+    def fill(self, rows: int, size: int = 1_000) -> None:
+        self.app.execute(FILL, rows, size)
+
+    def settle(self) -> None:
+        """Everything captured moves into the main file."""
+        _ = self.capture
+        self.app.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self.follow.step(self.clock.now())
+
+    def full(self, store: Store | None = None, **more: Callable[..., object]) -> FullResult:
+        return self.backup(store, **more).run(self.capture)
+
+    def backup(
+        self,
+        store: Store | None = None,
+        *,
+        reserve: Callable[[Moment], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
+        clock: Clock | None = None,
+    ) -> FullBackup:
+        return FullBackup(
+            store or self.store, self.state, clock or self.clock, reserve=reserve, stopping=stopping
+        )
+
+    def ship(self) -> None:
+        """All that is spooled goes into the store, as one segment each time."""
+        while True:
+            units, behind = self.spool.read(self.shipped, 1 << 30)
+            if not units:
+                return
+            header = units[0][0]
+            name = SegmentName(header.generation, header.txid_first, header.part)
+            self.store.put(str(name), b"".join(unit for _, unit in units))
+            self.shipped = behind
+
+    def restored(self, txid: int | None = None) -> str:
+        """SHA-256 of the database restored from the store, fully proved."""
+        output = self.folder / "restored.db"
+        output.unlink(missing_ok=True)
+        repository = read_repository(self.store)
+        chosen = choose(repository, Target(txid=txid))
+        result = restore_chosen(repository, chosen, str(output), RestoreOptions(verify="full"))
+        assert "integrity_check" in result.proved
+        assert "database checksum" in result.proved
+        return hashlib.sha256(output.read_bytes()).hexdigest()
+
+    def actual(self) -> str:
+        """SHA-256 of what SQLite reads just now."""
+        return oracle.snapshot_at_rest(self.path, self.folder / "actual.db").digest
+
+    def close(self) -> None:
+        self.follow.finish(settle=False)
+        self.app.kill()
+        self.spool.close()
+        self.state.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.close()
+
+
+def names_of(store: MemoryStore, kind: type) -> list[str]:
+    return [name for name in store.puts if isinstance(parse_name(name), kind)]
+
+
+def manifests(store: MemoryStore) -> list[Manifest]:
+    return [decode_manifest(store.get(name), name) for name in names_of(store, FullName)]
+
+
+# --- exact ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_full_is_the_database(tmp_path: Path, page_size: int, settled: bool) -> None:
+    """Wherever the pages lie, in the log or in the main file, the full alone restores the very same bytes."""
+    site = Site(tmp_path, page_size)
+    site.fill(300)
+    if settled:
+        site.settle()
+    site.app.insert(2)
+    result = site.full()
+    (manifest,) = manifests(site.store)
+
+    assert site.actual() == site.restored()
+    assert result.position == manifest.head.position
+    assert (
+        result.database_bytes == manifest.head.pages * page_size == (tmp_path / "restored.db").stat().st_size
+    )
+    assert result.chunks == result.chunks_new == manifest.head.chunks
+    assert result.stored_bytes == sum(listed.size for listed in site.store.list("full/"))
+    site.close()
+
+
+def test_a_small_database_has_a_full_too(site: Site) -> None:
+    """A few pages, less than a chunk: nothing is special about them."""
+    result = site.full()
+
+    assert 1 == result.chunks
+    assert site.actual() == site.restored()
+
+
+def test_the_first_full_gives_the_generation_its_checksum(site: Site) -> None:
+    """From then on the content can be compared with what was captured, also after a restart."""
+    site.fill(50)
+    before = site.state.generation
+    site.app.insert(3)
+    site.full()
+    after = site.state.generation
+    (manifest,) = manifests(site.store)
+
+    assert before is None or before.base_checksum is None
+    assert after is not None
+    assert int(manifest.head.checksum, 16) ^ int(manifest.head.rolling, 16) == after.base_checksum
+    site.state.close()
+    again = StateFolder(site.state.folder)
+    again.open()
+    assert after == again.generation
+    again.close()
+
+
+def test_the_manifest_comes_last_and_after_the_reservation(site: Site) -> None:
+    """Packs, then the manifest: it alone is the backup; what is captured from its position on is kept."""
+    site.fill(300)
+    reserved: list[tuple[Position, Place, list[str]]] = []
+
+    def reserve(moment: Moment) -> None:
+        position = Position(moment.lineage.generation, moment.tip.txid)
+        reserved.append((position, moment.spooled, names_of(site.store, FullName)))
+
+    result = site.full(reserve=reserve)
+    puts = [name for name in site.store.puts if name.startswith("full/")]
+
+    assert [(result.position, site.spool.end, [])] == reserved
+    assert isinstance(parse_name(puts[-1]), FullName)
+    assert all(isinstance(parse_name(name), PackName) for name in puts[:-1])
+
+
+# --- small the second time -----------------------------------------------------------------------------
+
+
+def test_a_second_full_without_changes_stores_under_one_percent(site: Site) -> None:
+    """Every chunk is found in the first one: what is added is a manifest."""
+    site.fill(4_000)
+    site.settle()
+    first = site.full()
+    site.app.execute("PRAGMA user_version = 7")  # one page, so that it is another commit at all
+    site.clock.advance(5.0)
+    second = site.full()
+    one, two = manifests(site.store)
+
+    assert first.stored_bytes > first.database_bytes * 0.4  # hexadecimal digits: they halve
+    assert second.chunks_new <= 1
+    assert second.stored_bytes < second.database_bytes * 0.01
+    assert set(one.head.packs) <= set(two.head.packs)
+    assert site.actual() == site.restored()
+
+
+def test_a_full_of_the_same_commit_is_the_same_full(site: Site) -> None:
+    """Nothing was committed since: the name is taken, by a manifest of the same database."""
+    site.fill(500)
+    first = site.full()
+    second = site.full()
+
+    assert first.position == second.position
+    assert 1 == len(manifests(site.store))
+    assert 0 == second.chunks_new
+    assert site.actual() == site.restored()
+
+
+def test_one_percent_of_changes_stores_a_few_percent(site: Site) -> None:
+    """Chunks are small enough that a few changed rows do not bring their neighbours along."""
+    site.fill(4_000)
+    site.settle()
+    first = site.full()
+    site.app.execute("UPDATE t SET body = hex(randomblob(1000)) WHERE id % 500 < 5")
+    site.settle()
+    site.clock.advance(5.0)
+    second = site.full()
+
+    assert 0 < second.chunks_new < first.chunks * 0.1
+    assert second.stored_bytes < first.stored_bytes * 0.06
+    assert site.actual() == site.restored()
+
+
+def test_fulls_follow_a_database_that_grows_and_shrinks(site: Site) -> None:
+    """VACUUM moves everything, deletes cut the file: each full restores, on its own, what was there."""
+    site.app.execute("PRAGMA auto_vacuum = FULL")
+    site.app.execute("VACUUM")
+    digests: dict[int, str] = {}
+    for sql in (
+        "INSERT INTO t(body) SELECT hex(randomblob(2000)) FROM t AS a LIMIT 900",
+        "DELETE FROM t WHERE id % 3 = 0",
+        "VACUUM",
+        "DELETE FROM t WHERE id > 100",
+        "INSERT INTO t(body) SELECT hex(randomblob(9000)) FROM t LIMIT 60",
+    ):
+        if not digests:
+            site.fill(600)
+        site.app.execute(sql)
+        site.settle()
+        site.clock.advance(5.0)
+        digests[site.full().position.txid] = site.actual()
+
+    assert digests == {txid: site.restored(txid) for txid in digests}
+
+
+def test_the_first_full_of_a_month_refers_to_nothing_older(site: Site) -> None:
+    """So no pack has to outlive the fulls of its month."""
+    site.clock.set_wall(1_738_367_990_000_000)  # 2025-01-31T23:59:50Z
+    site.fill(500)
+    site.full()
+    site.clock.advance(30.0)
+    site.app.insert()
+    site.full()
+    site.clock.advance(30.0)
+    site.app.insert()
+    site.full()
+    january, february, again = manifests(site.store)
+
+    assert "full/2025/01/31/" in january.head.packs[0]
+    assert all("full/2025/02/01/" in name for name in february.head.packs)
+    assert set(february.head.packs) <= set(again.head.packs)
+    assert site.actual() == site.restored()
+
+
+def test_a_damaged_manifest_is_passed_over(site: Site) -> None:
+    """A full that cannot be read is not built upon, and does not keep the next one from being made."""
+    site.fill(300)
+    site.full()
+    (name,) = names_of(site.store, FullName)
+    site.store.damage(name, lambda data: data[:-5] + b"?" + data[-4:])
+    site.clock.advance(5.0)
+    site.app.insert()
+    second = site.full()
+    whole = decode_manifest(site.store.get(site.store.puts[-1]), site.store.puts[-1])
+
+    assert second.chunks_new == second.chunks
+    assert not set(whole.head.packs) & set(names_of(site.store, PackName)[:1])
+
+
+# --- interrupted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_put_that_fails_is_no_backup_and_the_next_attempt_is(
+    site: Site, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each put in turn: no manifest names a pack that is not there, and trying again succeeds."""
+    monkeypatch.setattr(backup_module, "PACK_BYTES", 100_000)
+    site.fill(500)
+    site.settle()
+    skip = failed = 0
+    while skip == failed:
+        store = FaultyStore(site.store)
+        store.fail("put", after=after, skip=skip)
+        site.clock.advance(5.0)
+        site.app.execute("UPDATE t SET body = hex(randomblob(1000))")
+        site.settle()
+        before = len(names_of(site.store, FullName))
+        skip += 1
+        try:
+            site.full(store)
+        except StoreUnavailable:
+            failed += 1
+            committed = after and isinstance(parse_name(site.store.puts[-1]), FullName)
+            assert before + committed == len(names_of(site.store, FullName))
+            site.full(store)
+        assert site.actual() == site.restored()
+        for manifest in manifests(site.store):
+            assert set(manifest.head.packs) <= set(site.store.names)
+
+    assert failed >= 4  # some packs, and the manifest
+
+
+def test_a_pack_that_vanished_is_never_named(site: Site) -> None:
+    """Somebody deleted a pack of an earlier full: the next one does not promise what is not there."""
+    site.fill(300)
+    site.full()
+    site.store.delete(names_of(site.store, PackName)[0])
+    site.clock.advance(5.0)
+    site.app.insert()
+    before = len(manifests(site.store))
+    with pytest.raises(ObjectNotFound):
+        site.full()
+
+    assert before == len(names_of(site.store, FullName))
+
+
+def test_a_full_can_be_stopped(site: Site) -> None:
+    """The agent ends: no manifest is put, and the next agent begins anew."""
+    site.fill(500)
+    site.settle()
+    with pytest.raises(Interrupted):
+        site.full(stopping=lambda: True)
+
+    assert [] == names_of(site.store, FullName)
+    site.full()
+    assert site.actual() == site.restored()
+
+
+def test_a_full_of_a_generation_that_ended_is_not_committed(site: Site) -> None:
+    """While it was made the generation was given up: what was read belongs to nothing."""
+    site.fill(300)
+    capture = site.capture
+
+    def reserve(_: Moment) -> None:
+        running = site.state.generation
+        assert running is not None
+        record = replace(running.record, generation=GenerationId("01" * 8))
+        site.state.begin(replace(running, record=record), set())
+
+    with pytest.raises(ContentDiffers, match="generation ended"):
+        site.backup(reserve=reserve).run(capture)
+
+    assert [] == names_of(site.store, FullName)
+
+
+# --- changed behind our back ---------------------------------------------------------------------------
+
+OVERWRITE = """
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(int(sys.argv[2]))
+    file.write(b"\\xff\\x00\\xff")
+"""
+
+
+def test_a_main_file_that_was_changed_past_its_log_is_found(site: Site) -> None:
+    """A child writes three bytes into the file: the sum is wrong, no manifest is put, the generation cannot go on."""
+    site.fill(500)
+    site.settle()
+    site.full()
+    subprocess.run([sys.executable, "-c", OVERWRITE, site.path, str(40 * 4096 + 77)], check=True)
+    site.clock.advance(5.0)
+    site.app.execute("INSERT INTO t(body) VALUES('more')")
+    with pytest.raises(ContentDiffers, match="does not hold what was captured"):
+        site.full()
+
+    assert 1 == len(manifests(site.store))
+
+
+# --- while the application goes on ---------------------------------------------------------------------
+
+
+class Disturbed:
+    """A database that is followed, whose application does something each time it is about to be held still.
+
+    Everything the backup sees is the real thing; the application only commits at the worst moments.
+    """
+
+    def __init__(self, site: Site, deed: Callable[[], None]) -> None:
+        self._site = site
+        self._deed = deed
+        self.database: Database = site.follow.database
+
+    @contextmanager
+    def hold_still(self) -> Iterator[Moment]:
+        self._deed()
+        with self._site.capture.hold_still() as moment:
+            yield moment
+
+    @contextmanager
+    def collecting_touched(self) -> Iterator[set[int]]:
+        with self._site.capture.collecting_touched() as touched:
+            self._deed()
+            yield touched
+
+
+DEEDS = (
+    "INSERT INTO t(body) VALUES(hex(randomblob(20000)))",
+    "INSERT INTO t(body) SELECT hex(randomblob(3000)) FROM t LIMIT 60",
+    "UPDATE t SET body = hex(randomblob(1000)) WHERE id % 7 = 0",
+    "UPDATE t SET body = body || 'x' WHERE id = (SELECT min(id) FROM t)",
+    "DELETE FROM t WHERE id % 11 = 0",
+    "DELETE FROM t WHERE id > (SELECT max(id) - 40 FROM t)",
+    "VACUUM",
+    "PRAGMA incremental_vacuum(20)",
+    "PRAGMA wal_checkpoint(PASSIVE)",
+    "PRAGMA wal_checkpoint(PASSIVE)",
+)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_full_is_exact_whatever_is_committed_meanwhile(
+    site: Site, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Growth, shrinking, VACUUM and checkpoints at every step of the way: it is the database at its position,
+    and what was captured since leads from there to what the application has now."""
+    monkeypatch.setattr(backup_module, "LEFT_FOR_THE_END", 2)
+    rng = random.Random(seed)
+    site.app.execute(f"PRAGMA auto_vacuum = {rng.choice(['NONE', 'FULL', 'INCREMENTAL'])}")
+    site.app.execute("VACUUM")
+    site.fill(800)
+    site.settle()
+
+    def deed() -> None:
+        for _ in range(rng.randint(0, 4)):
+            site.app.execute(rng.choice(DEEDS))
+        _ = site.capture
+        site.follow.step(site.clock.now())
+
+    for _ in range(2):
+        _ = site.capture
+        result = site.backup().run(Disturbed(site, deed))
+        site.clock.advance(5.0)
+        site.app.insert(2)
+        _ = site.capture
+        site.ship()
+
+        assert site.restored(result.position.txid)  # proved against the checksum that was captured
+        assert site.actual() == site.restored()
+
+
+def test_a_database_that_grows_all_the_while_is_backed_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages added and moved into the main file while chunks are read again lie beyond the first size."""
+    monkeypatch.setattr(backup_module, "LEFT_FOR_THE_END", 0)
+    site.fill(1_500)
+    site.settle()
+
+    def deed() -> None:
+        site.app.execute("INSERT INTO t(body) SELECT hex(randomblob(3000)) FROM t LIMIT 40")
+        site.app.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _ = site.capture
+        site.follow.step(site.clock.now())
+        site.app.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    _ = site.capture
+    result = site.backup().run(Disturbed(site, deed))
+    _ = site.capture
+    site.ship()
+
+    assert site.restored(result.position.txid)
+    assert site.actual() == site.restored()

@@ -1,0 +1,46 @@
+"""Several databases in one agent: one watcher, one pool, and none holds up another."""
+
+import os
+from pathlib import Path
+
+from replicator.agent import Agent
+from replicator.config import DatabaseConfig
+from tests.parts.rig import Rig
+from tests.support.app import App
+
+
+def test_databases_of_one_folder_and_of_others_are_followed_by_one_agent(tmp_path: Path) -> None:
+    """Each is restored to its last commit; one that does not exist yet harms nobody."""
+    rigs = [Rig(tmp_path / name) for name in ("one", "two", "three")]
+    for rig in rigs[:2]:
+        rig.folder.mkdir()
+    rigs[2].folder = rigs[0].folder
+    rigs[2].database = str(rigs[0].folder / "third.db")
+    missing = DatabaseConfig(
+        str(tmp_path / "nowhere" / "absent.db"), (str(tmp_path / "store"),), state=str(tmp_path / "st")
+    )
+    apps = [App(rig.database) for rig in rigs]
+    agent = Agent([*(rig.config() for rig in rigs), missing])
+    agent.start()
+    try:
+        for number, app in enumerate(apps, 1):
+            app.insert(number * 3)
+        for _ in range(1000):
+            shipped = [
+                snapshot.stores and all(s.shipped and s.protected for s in snapshot.stores.values())
+                for path, snapshot in agent.status().items()
+                if "absent" not in path
+            ]
+            if all(shipped):
+                break
+            assert not agent.wait(0.02)
+        watches = agent._watcher._observer.emitters
+
+        assert len(watches) <= 2
+        assert "waiting" == agent.status()[missing.path].source.phase
+    finally:
+        agent.stop()
+    for rig, app in zip(rigs, apps, strict=True):
+        app.close()
+        os.makedirs(rig.folder, exist_ok=True)
+        rig.assert_equal()
