@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 
 from replicator.clock import Clock
-from replicator.core.errors import ObjectCorrupt, ObjectExists, OwnershipLost, StoreError
+from replicator.core.errors import ObjectCorrupt, ObjectExists, OwnershipLost, ReplicatorError, StoreError
 from replicator.core.names import GenerationName, SegmentName
 from replicator.core.position import GenerationId, Position
 from replicator.core.quantities import format_size
@@ -72,6 +72,7 @@ class Ship:
         # in the spool counts as not shipped.
         self._place: Place | None = spool.beginning
         self._reserved: Place | None = None
+        self._enlisted = False
         self._ready = False
         self._announced: set[GenerationId] = set()
         self._put_at = float("-inf")
@@ -106,12 +107,12 @@ class Ship:
             return self._retry_at - now
         try:
             return self._step(now)
-        except ObjectCorrupt as exc:
-            # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
-            self._lapse(f"{self._store.url} holds a damaged object: {exc}")
-            self._ready = True
-            return 0.0
-        except StoreError as exc:
+        except (StoreError, ObjectCorrupt) as exc:
+            if self._enlisted and isinstance(exc, ObjectCorrupt):
+                # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
+                self._lapse(f"{self._store.url} holds a damaged object: {exc}")
+                self._ready = True
+                return 0.0
             delay = self._retry if exc.retryable else DENIED_SECONDS
             self._retry = min(self._retry * 2, RETRY_MAX_SECONDS)
             self._retry_at = now + delay
@@ -160,6 +161,7 @@ class Ship:
         self._limit()
         if not self._ready:
             self._enlist()
+            self._enlisted = True
             self._find_place(running.record.generation)
             self._ready = True
         self._announce(running.record.generation)
@@ -351,7 +353,7 @@ class Ship:
         self._marks.store(self._store.url, lapsed=True, spool_bytes=0)
         self._marks.error(LastError(self._clock.wall(), self._store.url, message, None))
 
-    def _tell(self, exc: StoreError) -> None:
+    def _tell(self, exc: ReplicatorError) -> None:
         """Loud at first, then once in a while, and once when it is over."""
         self._failures += 1
         level = logging.ERROR if self._failures in (1, 2) or self._failures % 10 == 0 else logging.DEBUG

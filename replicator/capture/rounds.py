@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Writers at full speed leave gaps of microseconds; this long is looked for one before giving up.
 BARRIER_PATIENCE_SECONDS = 0.05
+# How long a checkpoint may wait for a read mark of ours that nothing shows to be in its way.
+HAND_OVER_SECONDS = 0.02
 # Close to the high-water mark looks are closer together: a writer at full speed adds a megabyte in this time.
 NEAR_THE_BARRIER_SECONDS = 0.005
 # A log file that grew huge is cut only when nothing has happened for this long.
@@ -71,6 +73,7 @@ class Capture:
         self._lock = threading.RLock()
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
+        self._handed_over = float("-inf")
         self._barrier_done_at = 0
         self._barriers = 0
         self._barrier_longest_ms = 0.0
@@ -97,7 +100,7 @@ class Capture:
             grew = self._sight(seen, now)
             if fresh and self._due(now, seen, fresh):
                 seen = self._round(seen)
-            if seen.fully_backfilled and seen.frames == self._cursor.frames and not self._mark.zero:
+            if seen.fully_backfilled and seen.frames == self._cursor.frames and self._may_be_in_the_way(now):
                 seen = self._hand_over()
             self._checkpoint(seen, now, growing=grew)
             delay = self.pace.next_look(now, pending=self._fresh(seen) > 0)
@@ -216,6 +219,15 @@ class Capture:
         self._on_captured()
         return self._look()
 
+    def _may_be_in_the_way(self, now: float) -> bool:
+        """Whether a newer read transaction could be held where it blocks nobody.
+
+        One that begins when all is in the main file takes read mark 0, unless the checkpoint that moved the
+        last frame has not yet let go of it: then it takes another, and that checkpoint may wait for us, which
+        nothing tells. So while looks go on, it is begun anew now and then.
+        """
+        return not self._mark.zero or now - self._handed_over >= HAND_OVER_SECONDS
+
     def _hand_over(self) -> Observation:
         """A newer read transaction in the place of the older, with nothing left uncaptured between them."""
         mark = self.database.begin_next()
@@ -227,6 +239,7 @@ class Capture:
             self._on_captured()
         self.database.end_previous()
         self._mark = mark
+        self._handed_over = self._clock.now()
         return seen
 
     def _write(self, seen: Observation, *, coalesce: bool) -> None:

@@ -36,7 +36,6 @@ def ask_sqlite(path: str, *, full: bool, cancelled: Callable[[], None]) -> Opini
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.execute("PRAGMA cache_size=-8000").fetchall()
     answer: list[Opinion | BaseException] = []
 
     def ask() -> None:
@@ -64,25 +63,34 @@ def ask_sqlite(path: str, *, full: bool, cancelled: Callable[[], None]) -> Opini
 def _ask(connection: apsw.Connection, path: str, *, full: bool) -> Opinion:
     problems: list[str] = []
     remarks: list[str] = []
-    pragma = "integrity_check" if full else "quick_check"
     with mapped_sqlite_errors(path):
         try:
-            rows = connection.execute(f"PRAGMA {pragma}({_PROBLEMS_MAX})").fetchall()
-            problems = [str(row[0]) for row in rows if row[0] != "ok"]
+            connection.execute("PRAGMA cache_size=-8000").fetchall()
+            _check(connection, "integrity_check" if full else "quick_check", problems, remarks)
+            _try_virtual_tables(connection, remarks)
+        except (apsw.NotADBError, apsw.CorruptError) as exc:
+            problems.append(str(exc))
+    return Opinion(tuple(problems), tuple(remarks))
+
+
+def _check(connection: apsw.Connection, pragma: str, problems: list[str], remarks: list[str]) -> None:
+    try:
+        rows = connection.execute(f"PRAGMA {pragma}({_PROBLEMS_MAX})").fetchall()
+        problems.extend(str(row[0]) for row in rows if row[0] != "ok")
+    except apsw.SQLError as exc:
+        # A collation or a module of the application's own: SQLite cannot check what needs it.
+        remarks.append(f"{pragma} could not run to its end: {exc}")
+
+
+def _try_virtual_tables(connection: apsw.Connection, remarks: list[str]) -> None:
+    names = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type='table' AND sql LIKE 'CREATE VIRTUAL TABLE%'"
+    ).fetchall()
+    for (name,) in names:
+        try:
+            quoted = '"' + str(name).replace('"', '""') + '"'
+            connection.execute(f"SELECT 1 FROM {quoted} LIMIT 1").fetchall()
         except apsw.InterruptError:
             raise
-        except apsw.SQLError as exc:
-            # A collation or a module of the application's own: SQLite cannot check what needs it.
-            remarks.append(f"{pragma} could not run to its end: {exc}")
-        names = connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type='table' AND sql LIKE 'CREATE VIRTUAL TABLE%'"
-        ).fetchall()
-        for (name,) in names:
-            try:
-                quoted = '"' + str(name).replace('"', '""') + '"'
-                connection.execute(f"SELECT 1 FROM {quoted} LIMIT 1").fetchall()
-            except apsw.InterruptError:
-                raise
-            except apsw.Error as exc:
-                remarks.append(f"virtual table {name}: {exc}")
-    return Opinion(tuple(problems), tuple(remarks))
+        except apsw.Error as exc:
+            remarks.append(f"virtual table {name}: {exc}")
