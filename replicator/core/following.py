@@ -72,8 +72,10 @@ class Pace:
         return seen.backfilled >= mark_frames and now - self.grew >= HEELS_SECONDS
 
 
-# Coalescing begins when the log is above a mark and still grows. It ends when for this long fewer frames came
-# than capture takes one by one without falling behind; a log that was just restarted is no sign of calm.
+# Coalescing begins when the log is above a mark, still grows, and much came at once. It ends when for this long
+# fewer frames came than capture takes one by one without falling behind; a log that was just restarted is no
+# sign of calm.
+MUCH_FRAMES = 256
 CALM_SECONDS = 1.0
 CALM_FRAMES_PER_SECOND = 5_000
 
@@ -84,16 +86,19 @@ class Overload:
 
     above_bytes: int
     active: bool = False
-    _frames_before: int = 0
+    _frames_before: int | None = None
     _since: float = float("-inf")
     _counted: int = 0
 
     def judge(self, now: float, seen: Observation, *, frame_bytes: int, fresh_frames: int) -> bool:
-        """Called once a round, with the frames that are about to be captured."""
-        growing = seen.frames > self._frames_before
+        """Called once a round, with the frames that are about to be captured.
+
+        The first round catches up with what was there before us, which is no overload.
+        """
+        growing = self._frames_before is not None and seen.frames > self._frames_before
         self._frames_before = seen.frames
         self._counted += fresh_frames
-        if growing and seen.frames * frame_bytes >= self.above_bytes:
+        if growing and fresh_frames >= MUCH_FRAMES and seen.frames * frame_bytes >= self.above_bytes:
             self.active = True
             self._since, self._counted = now, 0
         elif now - self._since >= CALM_SECONDS:

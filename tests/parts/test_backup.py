@@ -491,6 +491,29 @@ def test_a_full_is_exact_whatever_is_committed_meanwhile(
         assert site.actual() == site.restored()
 
 
+def test_a_full_over_the_turn_of_a_month_refers_to_nothing_older(site: Site) -> None:
+    """It began in January and stands at a commit of February: that is the month it belongs to."""
+    site.clock.set_wall(1_738_367_990_000_000)  # 2025-01-31T23:59:50Z
+    site.fill(500)
+    site.settle()
+    site.full()
+
+    def deed() -> None:
+        site.clock.advance(4.0)
+        site.app.insert()
+        _ = site.capture
+
+    result = site.backup().run(Disturbed(site, deed))
+    whole = decode_manifest(site.store.get(site.store.puts[-1]), site.store.puts[-1])
+
+    assert "full/2025/02/01/" in site.store.puts[-1]
+    assert all("full/2025/02/01/" in name for name in whole.head.packs)
+    assert whole.head.position == result.position
+    _ = site.capture
+    site.ship()
+    assert site.actual() == site.restored()
+
+
 def test_a_database_that_grows_all_the_while_is_backed_up(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

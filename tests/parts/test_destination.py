@@ -32,8 +32,10 @@ def make_database(path: Path, value: str, *, mode: str = "DELETE", rows: int = 5
     connection.execute(f"PRAGMA journal_mode = {mode}").fetchall()
     connection.execute("CREATE TABLE it (value); CREATE TABLE bulk (body)").fetchall()
     connection.execute("INSERT INTO it VALUES (?)", (value,)).fetchall()
+    connection.execute("BEGIN").fetchall()
     for _ in range(rows):
         connection.execute("INSERT INTO bulk VALUES (randomblob(3000))").fetchall()
+    connection.execute("COMMIT").fetchall()
     connection.close()
 
 

@@ -1,0 +1,178 @@
+"""The pace of following, with a time that tests own."""
+
+import math
+
+import pytest
+
+from replicator.core.cursor import Observation
+from replicator.core.following import (
+    BACKLOG_BYTES,
+    CALM_FRAMES_PER_SECOND,
+    HEELS_SECONDS,
+    MUCH_FRAMES,
+    POLL_MAX_SECONDS,
+    POLL_MIN_SECONDS,
+    RELOOK_FIRST_SECONDS,
+    RELOOK_FOR_SECONDS,
+    RELOOK_MAX_SECONDS,
+    SUSTAINED_SECONDS,
+    Overload,
+    Pace,
+)
+from replicator.core.wal import Salt, WalChecksum, WalHeader
+
+LONG_AGO = float("-inf")
+
+
+def log(frames: int, backfilled: int = 0) -> Observation:
+    return Observation(WalHeader(4096, 0, Salt(1, 2), WalChecksum(3, 4)), frames, backfilled)
+
+
+# --- when to look --------------------------------------------------------------------------------------
+
+
+def test_after_an_event_looks_come_soon_then_rarely_then_not_at_all() -> None:
+    """The commit is published a moment after its event: look at once, ever more rarely, and rest in the end."""
+    pace = Pace(1.0)
+    now, looks = 100.0, []
+    pace.wake(now)
+    while (delay := pace.next_look(now, pending=False)) is not None:
+        looks.append(delay)
+        now += delay
+
+    assert RELOOK_FIRST_SECONDS == looks[0]
+    assert looks == sorted(looks)
+    assert RELOOK_MAX_SECONDS == looks[-1]
+    assert RELOOK_FOR_SECONDS <= now - 100.0 < RELOOK_FOR_SECONDS + RELOOK_MAX_SECONDS
+    assert len(looks) < 40
+
+
+def test_an_event_begins_the_looks_anew() -> None:
+    """Another event while looks are rare makes them frequent again."""
+    pace = Pace(1.0)
+    pace.wake(100.0)
+    for _ in range(20):
+        pace.next_look(100.0, pending=False)
+    pace.wake(101.0)
+
+    assert RELOOK_FIRST_SECONDS == pace.next_look(101.0, pending=False)
+
+
+@pytest.mark.parametrize(
+    ("woken", "grew", "captured", "interval", "pending", "delay"),
+    [
+        # seconds ago, all of them
+        (LONG_AGO, LONG_AGO, LONG_AGO, 1.0, False, None),  # at rest
+        (RELOOK_FOR_SECONDS, LONG_AGO, LONG_AGO, 1.0, False, None),
+        (RELOOK_FOR_SECONDS - 0.01, LONG_AGO, LONG_AGO, 1.0, False, RELOOK_FIRST_SECONDS),
+        (LONG_AGO, RELOOK_FOR_SECONDS - 0.01, LONG_AGO, 1.0, False, RELOOK_FIRST_SECONDS),
+        (LONG_AGO, 1.0, 0.25, 1.0, True, 0.75),  # frames wait for their interval
+        (LONG_AGO, 1.0, 3.0, 1.0, True, 0.0),
+        (LONG_AGO, 1.0, LONG_AGO, 1.0, True, 0.0),
+        (0.0, 1.0, 0.25, 1.0, True, 0.75),
+        (0.0, 0.0, 0.0, 1.0, True, POLL_MAX_SECONDS),  # commits keep coming: on the timer
+        (0.0, SUSTAINED_SECONDS - 0.01, 0.0, 1.0, False, POLL_MAX_SECONDS),
+        (0.0, 0.1, 0.0, 0.03, False, 0.015),
+        (0.0, 0.1, 0.0, 0.0, False, POLL_MIN_SECONDS),
+        (0.0, 0.1, 0.995, 1.0, True, 0.005),  # and never later than what waits is due
+        (0.0, 0.1, 2.0, 1.0, True, 0.0),
+    ],
+)
+def test_the_next_look(
+    woken: float, grew: float, captured: float, interval: float, pending: bool, delay: float | None
+) -> None:
+    """At rest never, after an event soon, with frames waiting at their time, under commits on a timer."""
+    pace = Pace(interval, woken=50 - abs(woken), grew=50 - abs(grew), captured=50 - abs(captured))
+
+    assert pytest.approx(delay) == pace.next_look(50.0, pending=pending)
+
+
+@pytest.mark.parametrize(("ago", "sustained"), [(0.0, True), (0.249, True), (0.25, False), (math.inf, False)])
+def test_commits_are_sustained_for_a_quarter_of_a_second(ago: float, sustained: bool) -> None:
+    """For so long after the last new frame, events would tell nothing new."""
+    assert sustained == Pace(1.0, grew=9.0 - ago).sustained(9.0)
+
+
+# --- when to capture -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("since", "interval", "fresh_bytes", "backfilled", "still", "mark_zero", "due"),
+    [
+        # our mark is at frame 5; *since* the last capture, *still* since the last new frame, in seconds
+        (math.inf, 1.0, 1, 0, 0.0, False, True),  # at once after quiet
+        (1.0, 1.0, 1, 0, 0.0, False, True),  # once an interval
+        (0.75, 1.0, 1, 0, 0.0, False, False),
+        (0.0, 0.0, 1, 0, 0.0, False, True),  # an interval of zero is every commit
+        (0.0, 1.0, 1, 0, 0.0, True, True),  # mark 0 blocks a FULL checkpoint
+        (0.0, 1.0, BACKLOG_BYTES, 0, 0.0, False, True),
+        (0.0, 1.0, BACKLOG_BYTES - 1, 0, 0.0, False, False),
+        (0.0, 1.0, 1, 5, 2 * HEELS_SECONDS, False, True),  # a checkpoint has come up to our mark and waits
+        (0.0, 1.0, 1, 6, 2 * HEELS_SECONDS, False, True),
+        (0.0, 1.0, 1, 4, 2 * HEELS_SECONDS, False, False),  # it has not come so far yet
+        (0.0, 1.0, 1, 5, HEELS_SECONDS / 2, False, False),  # writers go on, so nobody waits
+    ],
+)
+def test_when_new_frames_are_captured(
+    since: float,
+    interval: float,
+    fresh_bytes: int,
+    backfilled: int,
+    still: float,
+    mark_zero: bool,
+    due: bool,
+) -> None:
+    """At once after quiet, then once an interval, and at once where our read mark is in somebody's way."""
+    pace = Pace(interval, captured=64.0 - since, grew=64.0 - still)
+    seen = log(9, backfilled)
+    found = pace.due(64.0, seen, fresh_bytes=fresh_bytes, mark_frames=5, mark_zero=mark_zero)
+
+    assert due == found
+
+
+# --- overload ------------------------------------------------------------------------------------------
+
+MANY = MUCH_FRAMES
+HIGH = 1000  # frames of one byte each: the mark
+LOAD = int(CALM_FRAMES_PER_SECOND)  # as much in a second as is no calm
+
+
+@pytest.mark.parametrize(
+    ("looks", "active"),
+    [
+        # (seconds, frames in the log, fresh ones), and whether restore points are thinned out after each look
+        ([(0, 10, 10)], [False]),
+        ([(0, 5000, MANY)], [False]),  # the first round catches up
+        ([(0, 10, 10), (1, 999, MANY)], [False, False]),  # below the mark
+        ([(0, 10, 10), (1, 1000, MANY)], [False, True]),
+        ([(0, 10, 10), (1, 1000, MANY - 1)], [False, False]),  # above it, but hardly anything new
+        ([(0, 5000, 10), (1, 5000, MANY)], [False, False]),  # a log that is large and does not grow
+        # the log is restarted, and much goes on coming: no calm yet
+        ([(0, 10, 10), (1, 1000, MANY), (1.1, 5, 5), (2.2, 900, LOAD * 2)], [False, True, True, True]),
+        # a second with little is calm, less than a second is not
+        ([(0, 10, 10), (1, 1000, MANY), (1.5, 1001, 1)], [False, True, True]),
+        ([(0, 10, 10), (1, 1000, MANY), (2, 1001, 1)], [False, True, False]),
+        ([(0, 10, 10), (1, 1000, MANY), (3, 900, LOAD)], [False, True, False]),
+        ([(0, 10, 10), (1, 1000, MANY), (2, 1001, 1), (3, 1300, MANY)], [False, True, False, True]),
+    ],
+)
+def test_overload_begins_above_the_mark_and_ends_with_calm(
+    looks: list[tuple[float, int, int]], active: list[bool]
+) -> None:
+    """Coalescing is for a log above its mark that still grows by much, and for nothing else."""
+    overload = Overload(HIGH)
+    found = [
+        overload.judge(now, log(frames), frame_bytes=1, fresh_frames=fresh) for now, frames, fresh in looks
+    ]
+
+    assert active == found
+    assert active[-1] == overload.active
+
+
+@pytest.mark.parametrize(("above", "active"), [(4120 * 500, True), (4120 * 500 + 1, False)])
+def test_the_mark_is_in_bytes(above: int, active: bool) -> None:
+    """The size of a frame counts."""
+    overload = Overload(above)
+    overload.judge(0, log(1), frame_bytes=4120, fresh_frames=1)
+
+    assert active == overload.judge(1, log(500), frame_bytes=4120, fresh_frames=MANY)

@@ -1,0 +1,99 @@
+"""Which objects lead to a restore point, by their names alone."""
+
+import pytest
+
+from replicator.core.catalogue import GenerationListing
+from replicator.core.names import FullName, SegmentName
+from replicator.core.position import GenerationId
+from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore, segments_from
+
+G = GenerationId("00112233445566ff")
+Part = int | tuple[int, int]
+
+
+def full(txid: int) -> FullName:
+    return FullName(txid * 1_000_000, G, txid)
+
+
+def segment(first: Part) -> SegmentName:
+    return SegmentName(G, *first) if isinstance(first, tuple) else SegmentName(G, first)
+
+
+def listing(fulls: list[int], segments: list[Part]) -> GenerationListing:
+    return GenerationListing(G, None, tuple(map(full, fulls)), tuple(map(segment, segments)))
+
+
+PLANNED: list[tuple[list[int], list[Part], int | None, int, list[Part]]] = [
+    # fulls, segments (first txid, or txid and part), wanted txid, the full to take, the segments to apply
+    ([0], [], None, 0, []),
+    ([0], [], 0, 0, []),
+    ([0], [1, 5, 9], None, 0, [1, 5, 9]),
+    ([0], [1, 5, 9], 0, 0, []),
+    ([0], [1, 5, 9], 1, 0, [1]),
+    ([0], [1, 5, 9], 4, 0, [1]),
+    ([0], [1, 5, 9], 5, 0, [1, 5]),
+    ([0], [1, 5, 9], 8, 0, [1, 5]),
+    ([0], [1, 5, 9], 500, 0, [1, 5, 9]),
+    # the newest full at or before the target
+    ([0, 6], [1, 5, 9], 5, 0, [1, 5]),
+    ([0, 6], [1, 5, 9], 6, 6, []),
+    ([0, 6], [1, 5, 9], 7, 6, [5]),
+    ([0, 6], [1, 5, 9], 9, 6, [5, 9]),
+    ([0, 6], [1, 5, 9], None, 6, [5, 9]),
+    ([0, 4], [1, 5, 9], None, 4, [5, 9]),
+    ([0, 8], [1, 5, 9], 8, 8, []),
+    ([0, 8], [1, 5, 9], None, 8, [9]),
+    ([0, 20], [1, 5, 9], None, 20, [9]),  # the last one may reach beyond 20: only its units can tell
+    ([3, 6, 7], [1, 5, 9], 6, 6, []),
+    ([3, 6, 7], [1, 5, 9], 4, 3, [1]),
+    # a hole that ends at a full
+    ([0, 50], [1, 5, 51], None, 50, [51]),
+    ([0, 50], [1, 5, 51, 60], 60, 50, [51, 60]),
+    ([0, 50], [1, 5, 51], 7, 0, [1, 5]),
+    ([0, 50], [1, 5, 51], 49, 0, [1, 5]),
+    # transactions in parts
+    ([0], [1, (5, 1), (5, 2), (5, 3), 6], None, 0, [1, (5, 1), (5, 2), (5, 3), 6]),
+    ([0], [1, (5, 1), (5, 2), (5, 3), 6], 5, 0, [1, (5, 1), (5, 2), (5, 3)]),
+    ([0], [1, (5, 1), (5, 2), (5, 3), 6], 4, 0, [1]),
+    ([0, 4], [1, (5, 1), (5, 2), (5, 3), 6], None, 4, [(5, 1), (5, 2), (5, 3), 6]),
+    ([0, 5], [1, (5, 1), (5, 2), (5, 3), 6], None, 5, [6]),
+    ([0, 5], [1, (5, 1), (5, 3)], None, 5, [(5, 1), (5, 3)]),
+    ([0, 4], [1, (5, 4), 6], None, 4, [1, (5, 4), 6]),  # the first parts lie in the segment of txid 1
+]
+
+
+@pytest.mark.parametrize(("fulls", "segments", "txid", "base", "applied"), PLANNED)
+def test_a_plan_is_a_full_and_the_segments_behind_it(
+    fulls: list[int], segments: list[Part], txid: int | None, base: int, applied: list[Part]
+) -> None:
+    """The newest full at or before the target, and every segment that may hold what follows up to it."""
+    expected = RestorePlan(G, full(base), tuple(map(segment, applied)), txid)
+
+    assert expected == plan_restore(listing(fulls, segments), txid)
+
+
+@pytest.mark.parametrize(
+    ("fulls", "txid", "reason", "after"),
+    [
+        ([], None, f"generation {G} has no complete full backup", None),
+        ([], 5, f"generation {G} has no complete full backup", None),
+        ([6, 9], 5, f"txid {5:016x} lies before the oldest full backup of generation {G}", 6),
+        ([6, 9], 0, f"txid {0:016x} lies before the oldest full backup of generation {G}", 6),
+    ],
+)
+def test_without_a_plan_there_is_a_reason(
+    fulls: list[int], txid: int | None, reason: str, after: int | None
+) -> None:
+    """No full at or before the target: the reason, and the nearest restore point that has a plan."""
+    assert NoPlan(reason, None, after) == plan_restore(listing(fulls, [1, 5]), txid)
+
+
+@pytest.mark.parametrize(
+    ("segments", "txid", "expected"),
+    [([], 5, []), ([1, 5], 0, [1, 5]), ([1, 5], 3, [1, 5]), ([1, 5], 4, [5]), ([7, 9], 3, [7, 9])],
+)
+def test_the_segment_that_may_hold_the_next_transaction_comes_first(
+    segments: list[Part], txid: int, expected: list[Part]
+) -> None:
+    """A name says where a segment begins and not where it ends."""
+    assert tuple(map(segment, expected)) == segments_from(listing([0], segments), txid)

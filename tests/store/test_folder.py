@@ -1,0 +1,356 @@
+"""A folder as a store: what file systems do to it, and what it must not do to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from replicator.core.errors import (
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    StoreUnavailable,
+    UsageError,
+)
+from replicator.store import open_store
+from replicator.store.folder import FolderStore
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+
+
+def run_child(body: str, *arguments: object, prefix: tuple[str, ...] = ()) -> str:
+    """Run *body* in a process of its own, which may limit, mount or give up what it likes."""
+    script = "import os, sys\n" + textwrap.dedent(body)
+    command = [*prefix, sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def can_mount() -> bool:
+    """Whether a process may have mounts of its own here."""
+    if shutil.which("unshare") is None:
+        return False
+    probe = "mount -t tmpfs none /mnt && umount /mnt"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", probe], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a file system of its own is not permitted")
+UNSHARE = ("unshare", "--mount")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "store"
+
+
+@pytest.fixture
+def store(root: Path) -> FolderStore:
+    return FolderStore(str(root))
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# --- on disk -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_made_before_the_first_put(store: FolderStore, root: Path) -> None:
+    """Looking for something in a store that is not there does not make it."""
+    with pytest.raises(ObjectNotFound):
+        store.get("a")
+    store.delete("a")
+
+    assert [] == list(store.list(""))
+    assert not root.parent.exists()
+
+
+def test_an_object_is_a_file_and_nothing_else_is_left(store: FolderStore, root: Path) -> None:
+    """The name is the path, the bytes are the file, and no temporary name survives, also not after a refusal."""
+    store.put("a/b/c", b"bytes")
+    with pytest.raises(ObjectExists):
+        store.put("a/b/c", b"other")
+
+    assert ["a/b/c"] == files_below(root)
+    assert b"bytes" == (root / "a/b/c").read_bytes()
+    assert 1 == (root / "a/b/c").stat().st_nlink
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_else_may_read_it_whatever_the_umask(store: FolderStore, root: Path, umask: int) -> None:
+    """Files are 0600 and all folders that were made are 0700; what was there before keeps its mode."""
+    root.parent.mkdir(mode=0o755)
+    before = root.parent.stat().st_mode
+    old = os.umask(umask)
+    try:
+        store.put("a/b", b"x")
+    finally:
+        os.umask(old)
+
+    assert 0o600 == stat.S_IMODE((root / "a/b").stat().st_mode)
+    assert [0o700, 0o700] == [stat.S_IMODE(path.stat().st_mode) for path in (root, root / "a")]
+    assert before == root.parent.stat().st_mode
+
+
+def test_foreign_and_temporary_files_do_not_disturb(store: FolderStore, root: Path) -> None:
+    """What a crash or a person left there is listed if it has a name of its own, and hidden files never are."""
+    store.put("a/b", b"x")
+    (root / "a/.0123456789abcdef.tmp").write_bytes(b"torn")
+    (root / ".hidden").write_bytes(b"")
+    (root / "README").write_bytes(b"people")
+    (root / "empty folder").mkdir()
+
+    assert ["README", "a/b"] == [listed.name for listed in store.list("")]
+
+
+def test_links_are_never_followed(store: FolderStore, root: Path, tmp_path: Path) -> None:
+    """A link in a store could point anywhere: reading one is ObjectCorrupt, and none is listed."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"key")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "inner").write_bytes(b"key")
+    store.put("a/b", b"x")
+    (root / "a/link").symlink_to(secret)
+    (root / "a/dangling").symlink_to(tmp_path / "nothing")
+    (root / "linked").symlink_to(folder)
+    for name in ("a/link", "a/dangling"):
+        with pytest.raises(ObjectCorrupt, match="symbolic link"):
+            store.get(name)
+        with pytest.raises(ObjectCorrupt, match="symbolic link"):
+            store.get_range(name, 0, 1)
+        with pytest.raises(ObjectExists):
+            store.put(name, b"through it")
+    store.delete("a/link")
+
+    assert ["a/b"] == [listed.name for listed in store.list("")]
+    assert b"key" == secret.read_bytes()
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("name", ["", "/", "/etc/passwd", "a//b", "a/", "../a", "a/../../b", "./a", "a/."])
+def test_a_name_that_leaves_the_store_is_a_fault_of_the_program(store: FolderStore, name: str) -> None:
+    """Names come from core/names.py; any other is not looked up at all."""
+    for call in (lambda: store.put(name, b""), lambda: store.get(name), lambda: store.delete(name)):
+        with pytest.raises(AssertionError):
+            call()
+
+
+# --- trouble -------------------------------------------------------------------------------------------
+
+
+def test_a_root_that_vanished_is_unavailable_and_not_made_again(store: FolderStore, root: Path) -> None:
+    """A mount that went away must not be replaced by the disk beneath it, however often one tries."""
+    store.put("a/b", b"x")
+    away = root.parent / "away"
+    root.rename(away)
+    for name in ("a/c", "a/c", "d/e", "a/c"):
+        with pytest.raises(StoreUnavailable):
+            store.put(name, b"y")
+
+    assert not root.exists()
+    away.rename(root)
+    store.put("a/c", b"y")
+    assert ["a/b", "a/c"] == files_below(root)
+
+
+def test_a_folder_that_somebody_removed_is_made_again(store: FolderStore, root: Path) -> None:
+    """As long as the root is there, an emptied store is written to as ever, at the latest when asked again."""
+    store.put("a/b", b"x")
+    shutil.rmtree(root / "a")
+    with pytest.raises(StoreUnavailable):
+        store.put("a/c", b"y")
+    store.put("a/c", b"y")
+
+    assert ["a/c"] == files_below(root)
+
+
+@needs_mount
+def test_an_unmounted_root_is_unavailable(tmp_path: Path) -> None:
+    """Where the root itself is the mount point, the empty folder beneath is not written to, twice over."""
+    root = tmp_path / "mounted"
+    root.mkdir()
+    body = """
+        import subprocess
+        from replicator.core.errors import StoreUnavailable
+        from replicator.store.folder import FolderStore
+        root = sys.argv[1]
+        subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
+        store = FolderStore(root)
+        store.put("a/b", b"x")
+        subprocess.run(["umount", root], check=True)
+        for name in ("a/c", "a/c", "d/e"):
+            try:
+                store.put(name, b"y")
+            except StoreUnavailable:
+                print("unavailable", os.listdir(root))
+    """
+    printed = run_child(body, root, prefix=UNSHARE)
+
+    assert "unavailable []\n" * 3 == printed
+
+
+FULL_DISK = """
+    from replicator.core.errors import StoreUnavailable
+    from replicator.store.folder import FolderStore
+    store = FolderStore(root)
+    store.put("small", b"x")
+    try:
+        store.put("a/large", os.urandom(600_000))
+    except StoreUnavailable as exc:
+        print(exc.hint)
+    left = [os.path.join(folder, each) for folder, _, names in os.walk(root) for each in names]
+    print([each.name for each in store.list("")], [os.path.relpath(each, root) for each in left])
+"""
+
+
+@needs_mount
+def test_a_full_disk_leaves_no_part_of_an_object(tmp_path: Path) -> None:
+    """No space left is StoreUnavailable with what to do about it; neither object nor temporary file is there."""
+    body = """
+    import subprocess
+    root = sys.argv[1]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", root], check=True)
+    """
+    after = """
+    os.unlink(root + "/small")
+    subprocess.run(["mount", "-o", "remount,size=2m", root], check=True)
+    store.put("a/large", os.urandom(600_000))
+    print(len(store.get("a/large")))
+    """
+    (tmp_path / "disk").mkdir()
+    script = textwrap.dedent(body) + textwrap.dedent(FULL_DISK) + textwrap.dedent(after)
+    hint, left, again = run_child(script, tmp_path / "disk", prefix=UNSHARE).splitlines()
+
+    assert "free some space" in hint
+    assert "['small'] ['small']" == left
+    assert "600000" == again
+
+
+def test_a_write_that_fails_half_way_leaves_no_part_of_an_object(tmp_path: Path) -> None:
+    """A limit on file size fails a write after some bytes, as a full disk does."""
+    body = """
+    import resource
+    root = sys.argv[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    """
+    script = textwrap.dedent(body) + textwrap.dedent(FULL_DISK)
+
+    assert "['small'] ['small']" == run_child(script, tmp_path / "store").splitlines()[-1]
+
+
+@pytest.fixture
+def others() -> Iterator[Path]:
+    """A folder that another user can reach, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="replicator-test-"))
+    folder.chmod(0o755)
+    yield folder
+    subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("mode", ["000", "500"])
+def test_without_permission_it_is_denied(others: Path, mode: str) -> None:
+    """A folder that may not be read or written is StoreDenied, which nobody asks again at once."""
+    body = """
+        from replicator.core.errors import StoreDenied
+        from replicator.store.folder import FolderStore
+        root, mode = sys.argv[1], int(sys.argv[2], 8)
+        store = FolderStore(root)
+        store.put("a/b", b"x")
+        os.chmod(root + "/a", mode)
+        if os.getuid() == 0:
+            for folder in (root, root + "/a", root + "/a/b"):
+                os.chown(folder, 65534, 65534)
+            os.setuid(65534)
+        calls = {
+            "put": lambda: store.put("a/c", b"y"),
+            "get": lambda: store.get("a/b"),
+            "get_range": lambda: store.get_range("a/b", 0, 1),
+            "list": lambda: list(store.list("a/")),
+            "delete": lambda: store.delete("a/b"),
+        }
+        for name, call in calls.items():
+            try:
+                call()
+            except StoreDenied as exc:
+                assert exc.hint and not exc.retryable
+                print(name)
+    """
+    denied = run_child(body, others / "store", mode).split()
+
+    assert {"000": ["put", "get", "get_range", "list", "delete"], "500": ["put", "delete"]}[mode] == denied
+
+
+# --- URLs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("/var/backups", "/var/backups"),
+        ("file:///var/backups", "/var/backups"),
+        ("file:///var/backups/", "/var/backups"),
+        ("file://localhost/var/backups", "/var/backups"),
+        ("file:///var/my%20backups/%C3%A9", "/var/my backups/é"),
+        ("FILE:///var/backups", "/var/backups"),
+        ("/var/a:b", "/var/a:b"),
+        ("/var/../etc", "/etc"),
+    ],
+)
+def test_a_url_or_a_path_opens_a_folder(url: str, path: str) -> None:
+    """A file URL and a plain path stand for the same folder; nothing is touched yet."""
+    assert f"file://{path}" == open_store(url).url
+
+
+def test_a_relative_path_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made absolute at once, so that a later change of folder moves no store."""
+    monkeypatch.chdir(tmp_path)
+    store = open_store("backups")
+    monkeypatch.chdir("/")
+
+    assert f"file://{tmp_path}/backups" == store.url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "a\0b",
+        "s3://bucket",
+        "http://host/path",
+        "file://host/path",
+        "file://relative",
+        "file://",
+        "file:///a?b=c",
+        "file:///a#b",
+        "ftp://user:secret@host/path",
+    ],
+)
+def test_any_other_url_is_a_usage_error_without_its_secret(url: str) -> None:
+    """What no kind of store is for is refused before anything is done, and no password is repeated."""
+    with pytest.raises(UsageError) as caught:
+        open_store(url)
+
+    assert "secret" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    """A path that is a file is refused at once."""
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(UsageError, match="not a folder"):
+        open_store(str(tmp_path / "file"))
