@@ -66,9 +66,9 @@ def decide(log: LogState, limits: CheckpointLimits) -> Action:
         return Action.NOTHING
     behind = min(log.captured, log.frames) - log.backfilled
     left = (log.frames - log.backfilled) * log.frame_bytes
-    if used >= limits.high_bytes and limits.barrier and log.growing:
-        if left <= BARRIER_BYTES_MAX or used >= limits.high_bytes * BARRIER_ANYWAY:
-            return Action.BARRIER
+    short = left <= BARRIER_BYTES_MAX or used >= limits.high_bytes * BARRIER_ANYWAY
+    if limits.barrier and used >= limits.high_bytes and log.growing and short:
+        return Action.BARRIER
     if used >= limits.soft_bytes and behind > 0:
         return Action.PASSIVE
     return Action.NOTHING
