@@ -221,11 +221,12 @@ class Follower:
 
         return step
 
-    def _watch(self, wanted: bool) -> None:
+    def _watch(self, wanted: bool) -> bool:
+        """Events on or off; whether they are on."""
         if wanted:
-            self._watcher.arm(self._watched_path, self._event)
-        else:
-            self._watcher.disarm(self._watched_path)
+            return self._watcher.arm(self._watched_path, self._event)
+        self._watcher.disarm(self._watched_path)
+        return False
 
     @property
     def _watched_path(self) -> str:

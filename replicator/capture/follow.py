@@ -71,7 +71,7 @@ class Follow:
         on_captured: Callable[[], None],
         on_generation: Callable[[], None],
         request_passive: Callable[[], None],
-        watch: Callable[[bool], None],
+        watch: Callable[[bool], bool],
     ) -> None:
         self._settings = settings
         self._state = state
@@ -84,6 +84,7 @@ class Follow:
         self._request_passive = request_passive
         self._watch = watch
         self._watching = False
+        self._waits = False
         self._identified = float("-inf")
         self._lock = threading.RLock()
         self._event = threading.Event()
@@ -97,7 +98,7 @@ class Follow:
     @property
     def settled_in(self) -> bool:
         """Whether the database is followed, or is one to wait for; not while a first error has its grace."""
-        return self.capture is not None or self._watching
+        return self.capture is not None or self._waits
 
     def woken(self) -> None:
         """An event came: look closely for a while."""
@@ -162,9 +163,8 @@ class Follow:
     def _arm(self, wanted: bool) -> None:
         """Events on or off; what happened just before they are on is not reported, so look once more."""
         if wanted != self._watching:
-            self._watch(wanted)
-            self._watching = wanted
-            if wanted:
+            self._watching = self._watch(wanted)
+            if self._watching:
                 self._event.set()
 
     def _settle(self, capture: Capture) -> None:
@@ -278,7 +278,10 @@ class Follow:
             if (gone and not self._settings.wait) or now - self._waiting_since >= GRACE_SECONDS:
                 raise exc
             return 0.1
+        # Anew each time: the folder may have been made, or made again, since.
+        self._arm(False)
         self._arm(True)
+        self._waits = True
         return WAITING_POLL_SECONDS
 
     def _cannot_capture(self, exc: StoreError) -> float:

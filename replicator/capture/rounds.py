@@ -98,9 +98,9 @@ class Capture:
             seen = self._look()
             fresh = self._fresh(seen)
             grew = self._sight(seen, now)
-            if fresh and self._due(now, seen, fresh):
-                seen = self._round(seen)
-            if seen.fully_backfilled and seen.frames == self._cursor.frames and self._may_be_in_the_way(now):
+            if fresh and self.pace.due(now, fresh_bytes=fresh * self._frame_bytes, mark_zero=self._mark.zero):
+                seen = self._round()
+            if seen.frames == self._cursor.frames and self._may_be_in_the_way(seen, now):
                 seen = self._hand_over()
             self._checkpoint(seen, now, growing=grew)
             delay = self.pace.next_look(now, pending=self._fresh(seen) > 0)
@@ -115,7 +115,7 @@ class Capture:
             seen = self._look()
             self._sight(seen, self._clock.now())
             if self._fresh(seen):
-                self._round(seen)
+                self._round()
 
     def finish(self, *, settle: bool) -> None:
         """Capture what is left; with *settle* the main file is brought up to date for whoever copies it.
@@ -191,18 +191,9 @@ class Capture:
             self._marks.changed()
         return grew
 
-    def _due(self, now: float, seen: Observation, fresh: int) -> bool:
-        return self.pace.due(
-            now,
-            seen,
-            fresh_bytes=fresh * self._frame_bytes,
-            mark_frames=self._mark.frames,
-            mark_zero=self._mark.zero,
-        )
-
     # --- capturing -------------------------------------------------------------------------------------
 
-    def _round(self, seen: Observation) -> Observation:
+    def _round(self) -> Observation:
         """Begin the newer read transaction, capture up to and past its beginning, end the older one."""
         mark = self.database.begin_next()
         seen = self._look()
@@ -219,14 +210,17 @@ class Capture:
         self._on_captured()
         return self._look()
 
-    def _may_be_in_the_way(self, now: float) -> bool:
-        """Whether a newer read transaction could be held where it blocks nobody.
+    def _may_be_in_the_way(self, seen: Observation, now: float) -> bool:
+        """Whether a newer read transaction could be held where it blocks nobody, all of *seen* being captured.
 
-        One that begins when all is in the main file takes read mark 0, unless the checkpoint that moved the
-        last frame has not yet let go of it: then it takes another, and that checkpoint may wait for us, which
-        nothing tells. So while looks go on, it is begun anew now and then.
+        One that began before the last commit makes a TRUNCATE wait without moving a frame: nothing would
+        tell us. One that begins when all is in the main file takes read mark 0, unless the checkpoint that
+        moved the last frame has not yet let go of it: then it takes another, and that checkpoint may wait for
+        us. So while looks go on, it is begun anew now and then.
         """
-        return not self._mark.zero or now - self._handed_over >= HAND_OVER_SECONDS
+        if self._mark.frames < seen.frames:
+            return True
+        return seen.fully_backfilled and (not self._mark.zero or now - self._handed_over >= HAND_OVER_SECONDS)
 
     def _hand_over(self) -> Observation:
         """A newer read transaction in the place of the older, with nothing left uncaptured between them."""
@@ -292,7 +286,7 @@ class Capture:
                 log.debug("barrier.missed", extra={"frames": seen.frames})
                 return
             began = self._clock.now()
-            self._round(seen)
+            self._round()
             self.database.passive_under_barrier(BARRIER_PATIENCE_SECONDS)
             seen = self._look()
             if seen.fully_backfilled:

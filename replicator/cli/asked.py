@@ -115,7 +115,7 @@ def asked_time(value: datetime | str | int | None, now: Micros) -> AskedTime:
 
 
 def choose_point(repository: Repository, target: Target, now: Micros) -> Chosen:
-    """The restore point for *target*; a time that has not come yet is refused, since nobody knows what it holds."""
+    """The restore point for *target*; a time that has not come yet is refused: nobody knows it."""
     time_wanted = target.timestamp
     if time_wanted is not None and time_wanted > now:
         newest = max(
@@ -132,11 +132,11 @@ def choose_point(repository: Repository, target: Target, now: Micros) -> Chosen:
 
 
 def require_at_least(repository: Repository, wanted: Position) -> None:
-    """Refuse a repository that does not reach *wanted* any more: its newest part was cut off or rolled back."""
+    """Refuse a repository that does not reach *wanted* any more: it was cut off or rolled back."""
     listing = repository.catalogue.generation(wanted.generation)
     if listing is None or not listing.fulls:
         raise TargetUnreachable(
-            f"{repository.store.url} holds nothing of generation {wanted.generation}, and {wanted} is asked for",
+            f"{repository.store.url} holds nothing of generation {wanted.generation}; {wanted} is asked for",
             hint=window(repository),
         )
     newest = newest_point(repository, listing)

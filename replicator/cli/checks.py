@@ -103,7 +103,7 @@ def check_database(config: DatabaseConfig) -> Iterator[Finding]:
 def _application_version(subject: str, number: int) -> Finding:
     """The file says which SQLite last wrote its first page: the application's, since we write none."""
     advice = (
-        "SQLite 3.7.0 to 3.51.2 can lose commits when a checkpoint meets a restart of the log (WAL-reset bug); "
+        "SQLite 3.7.0 to 3.51.2 can lose commits if a checkpoint meets a restart of the log (WAL-reset bug); "
         "use 3.51.3 or later, 3.50.7, or 3.44.6 in the application"
     )
     if number == 0:
@@ -216,7 +216,7 @@ def _absent_folder(url: str, folder: str) -> Finding:
 
 
 def _probe(store: Store) -> Finding:
-    """Put once, refuse the second put, read back, delete. At the top, so that no empty folder stays behind."""
+    """Put once, refuse the second put, read back, delete. At the top, so that no folder stays behind."""
     name, content = f"{secrets.token_hex(8)}.probe", secrets.token_bytes(64)
     store.put(name, content)
     try:
@@ -258,7 +258,7 @@ def _repository(store: Store) -> Iterator[Finding]:
     newest = newest_point(repository, complete[-1]).observed if complete else 0
     if newest > asked.wall_now():
         yield Finding(
-            Level.WARN, "clock", f"the newest commit in {store.url} is of {format_time(newest)}, in the future",
+            Level.WARN, "clock", f"{store.url} has a commit of the future, {format_time(newest)}",
             "compare the clocks of this machine and of the one that replicates",
         )  # fmt: skip
 

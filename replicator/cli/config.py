@@ -27,8 +27,8 @@ databases:
 
 # For all databases, or with the same keys for one of them:
 # ship_interval: 50ms       # a lone commit goes at once; under load, one object at most in this time
-# spool_limit: 1GiB         # what may queue here for a store that is away, before a new full backup replaces it
-# barrier: auto             # auto | never: whether writers may be held for milliseconds when the log gets huge
+# spool_limit: 1GiB         # what may queue for a store that is away, before a full backup replaces it
+# barrier: auto             # auto | never: may writers be held for milliseconds when the log gets huge?
 """
 
 
@@ -47,8 +47,8 @@ def config() -> None:
 def show(ctx: click.Context, path: str | None) -> None:
     """Print the configuration as it is understood, with every default.
 
-    JSON: `replicator-config` {databases [{name, path, stores[], state, ship_interval, spool_limit, barrier}]},
-    durations and sizes as they are written in the file.
+    JSON: `replicator-config` {databases [{name, path, stores[], state, ship_interval, spool_limit,
+    barrier}]}, durations and sizes as they are written in the file.
     """
     screen = screen_of(ctx)
     databases = [

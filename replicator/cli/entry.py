@@ -17,12 +17,12 @@ from replicator.cli.frame import Settings, Verbs
 from replicator.core.errors import ReplicatorError
 
 VERBS = {
-    "replicate": ("replicator.cli.replicate:replicate", "Follow databases and ship every commit to their stores."),
+    "replicate": ("replicator.cli.replicate:replicate", "Follow databases, ship every commit to their stores."),
     "restore": ("replicator.cli.restore:restore", "Put a database back as it was after any commit."),
     "ls": ("replicator.cli.ls:ls", "What lies in a store, and what can be restored from it."),
     "show": ("replicator.cli.show:show", "One restore point: what it needs, sizes, neighbours."),
     "status": ("replicator.cli.status:status", "How far the agent is, and what it says of itself."),
-    "check": ("replicator.cli.check:check", "Configuration, database, state folder, stores, clock, versions."),
+    "check": ("replicator.cli.check:check", "Configuration, database, state, stores, clock, versions."),
     "config": ("replicator.cli.config:config", "Show the configuration, or write a first one."),
     "demo": ("replicator.cli.demo:demo", "The whole story in half a minute, on local files."),
 }  # fmt: skip
@@ -41,7 +41,7 @@ def verbs() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Do what *arguments* say and return the exit code. The result goes to standard output, all else to
-    standard error: an error is one line that names the thing, then a line that begins with ``hint:``. A reader
+    standard error: an error is one line that names the thing, then one that begins with ``hint:``. A reader
     that has gone, as ``head`` does, ends it silently with 1: click sees to that."""
     settings = Settings()
     if os.environ.get("NO_COLOR"):

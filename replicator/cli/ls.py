@@ -56,7 +56,7 @@ def ls(
     """List generations, full backups and live segments of SOURCE; without it, the databases of the
     configuration.
 
-    JSON: `replicator-listing`; without SOURCE one `replicator-database` a line for each store of each database.
+    JSON: `replicator-listing`; without SOURCE a line `replicator-database` for each store of each.
     """
     screen = screen_of(ctx)
     if source is None:

@@ -14,7 +14,7 @@ from replicator.restore import Chosen, Repository, RestorePoint
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """``full_bytes`` are those of the chunks and the manifest, ``segments`` all of a restore from names alone."""
+    """``full_bytes`` are those of the chunks and the manifest, ``segments`` those that names promise."""
 
     point: RestorePoint
     full: FullName

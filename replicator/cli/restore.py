@@ -186,7 +186,7 @@ def _choose(screen: Screen, repository: Repository, wanted: _Wanted) -> Chosen:
 
 
 def _confirm(screen: Screen, output: str, chosen: Chosen, *, yes: bool) -> None:
-    """Show what would be replaced, and have it confirmed; raises click.Abort, or UsageError where nobody can."""
+    """Show what would be replaced, and ask; raises click.Abort, or UsageError where nobody can answer."""
     check_destination(os.path.abspath(output), overwrite=True)
     found = os.lstat(output)
     changed = int(found.st_mtime * 1_000_000)

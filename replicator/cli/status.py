@@ -63,7 +63,7 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     last; ``committed``: captured and how many frames are pending; for each store ``lag`` {seconds,
     transactions, bytes}, where seconds are since the oldest commit that is not shipped and 0 means there is
     none, and ``unprotected_since``, null while a full backup of the running generation is complete;
-    ``lag_seconds``: the worst of the stores; ``window`` as in ``ls``, and ``window_problem`` if there is none.
+    ``lag_seconds``: the worst of the stores; ``window`` as in ``ls``, or ``window_problem``.
     """
     found = read_status(database.state_folder)
     if found is None:

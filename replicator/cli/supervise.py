@@ -83,7 +83,7 @@ class Supervisor:
             raise self.failure
 
     def wait_until_following(self, seconds: float) -> None:
-        """Until every database is followed, or waited for because it cannot be yet; not longer than *seconds*."""
+        """Until every database is followed, or waited for since it cannot be; at most *seconds*."""
         deadline = time.monotonic() + seconds
         while not self.asked.stop and time.monotonic() < deadline:
             if self.failure is not None:

@@ -19,9 +19,9 @@ POLL_MIN_SECONDS = 0.003
 POLL_MAX_SECONDS = 0.025
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 2 << 20
-# A checkpoint of the application that has come up to our read mark and waits for it keeps writers out, so the
-# log stands still; a PASSIVE one does not wait. After this long without a new frame we make way.
-HEELS_SECONDS = 0.03
+# A FULL, RESTART or TRUNCATE checkpoint that waits for our read mark keeps writers out and moves nothing, so all
+# there is to see is a log that stands still. After this long without a new frame we make way.
+STILL_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -59,17 +59,15 @@ class Pace:
         delay, self.relook = self.relook, min(self.relook * 2, RELOOK_MAX_SECONDS)
         return delay
 
-    def due(
-        self, now: float, seen: Observation, *, fresh_bytes: int, mark_frames: int, mark_zero: bool
-    ) -> bool:
+    def due(self, now: float, *, fresh_bytes: int, mark_zero: bool) -> bool:
         """Whether the new frames are to be captured now.
 
-        At once after quiet, then once an interval; and at once where our read mark is in somebody's way:
-        mark 0 blocks a FULL checkpoint, any other one a checkpoint that has come up to it and waits.
+        At once after quiet, then once an interval; and at once where our read mark may be in somebody's way:
+        mark 0 blocks a FULL checkpoint, any other one every checkpoint that wants more than PASSIVE.
         """
         if mark_zero or fresh_bytes >= BACKLOG_BYTES or now - self.captured >= self.interval:
             return True
-        return seen.backfilled >= mark_frames and now - self.grew >= HEELS_SECONDS
+        return now - self.grew >= STILL_SECONDS
 
 
 # Coalescing begins when the log is above a mark, still grows, and much came at once. It ends when for this long

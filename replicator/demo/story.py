@@ -1,4 +1,4 @@
-"""The whole story on local files: live work, a crash, a restore, a mistake, a restore to the moment before it.
+"""The whole story on local files: live work, a crash, a restore, a mistake, the moment before it.
 
 Every claim is proved as it is told, and a proof that fails ends the story with ``StoryFailed``. The
 application, the agent, every restore and every look into a database are processes of their own; this one
@@ -130,7 +130,9 @@ class Story:
         span = (acks[-1].at - lost[0].at) / 1e6 if lost else 0.0
         claim = f"{acks[-1].counter} commits were acknowledged, {counter} are restored"
         if lost:
-            claim += f": lost are {len(lost)} of the last {max(span * 1000, 1):.0f} ms, which the restart brings back"
+            claim += (
+                f": lost are {len(lost)} of the last {max(span * 1000, 1):.0f} ms; the restart brings them"
+            )
         # One more may be there than was acknowledged: killed between the commit and the word of it.
         self._prove(span < LOSS_SECONDS and counter <= acks[-1].counter + 1, claim)
 
@@ -152,7 +154,7 @@ class Story:
         """Work goes on, somebody deletes what they should not, and work goes on again."""
         self.tell("5. Work goes on, until somebody deletes half of the tasks by mistake.")
         with self._agent():
-            # The application waits for its agent: what it commits while nobody looks may begin a new generation.
+            # The application waits for its agent: what nobody saw may begin a new generation.
             self._until(self._following, "the agent follows")
             self._work()
             before = _ask("look", self.database)
@@ -193,7 +195,7 @@ class Story:
                     commits += sum(entry.span for entry in unit.entries)
         self.tell("In sum:")
         self.tell(
-            f"   {commits} commits wrote {_size(written)} to the log; {_size(shipped)} were shipped for them, "
+            f"   {commits} commits wrote {_size(written)} to the log; {_size(shipped)} were shipped, "
             f"{written / max(shipped, 1):.0f} times less"
         )
         took = ", ".join(f"{seconds:.2f}" for seconds in self._restores)

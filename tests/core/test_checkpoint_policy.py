@@ -83,7 +83,11 @@ BULK = 2 * BARRIER_BYTES_MAX
     [
         (BULK, BULK - BARRIER_BYTES_MAX, Action.BARRIER),
         (BULK, BULK - BARRIER_BYTES_MAX - 1, Action.PASSIVE),  # the bulk first
-        (int(BULK * BARRIER_ANYWAY) + 1, 0, Action.BARRIER),  # checkpoints do not keep up: better a longer hold
+        (
+            int(BULK * BARRIER_ANYWAY) + 1,
+            0,
+            Action.BARRIER,
+        ),  # checkpoints do not keep up: better a longer hold
     ],
 )
 def test_the_bulk_goes_before_the_barrier(frames: int, backfilled: int, action: Action) -> None:

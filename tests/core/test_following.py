@@ -8,13 +8,13 @@ from replicator.core.cursor import Observation
 from replicator.core.following import (
     BACKLOG_BYTES,
     CALM_FRAMES_PER_SECOND,
-    HEELS_SECONDS,
     MUCH_FRAMES,
     POLL_MAX_SECONDS,
     POLL_MIN_SECONDS,
     RELOOK_FIRST_SECONDS,
     RELOOK_FOR_SECONDS,
     RELOOK_MAX_SECONDS,
+    STILL_SECONDS,
     SUSTAINED_SECONDS,
     Overload,
     Pace,
@@ -97,37 +97,27 @@ def test_commits_are_sustained_for_a_quarter_of_a_second(ago: float, sustained: 
 
 
 @pytest.mark.parametrize(
-    ("since", "interval", "fresh_bytes", "backfilled", "still", "mark_zero", "due"),
+    ("since", "interval", "fresh_bytes", "still", "mark_zero", "due"),
     [
-        # our mark is at frame 5; *since* the last capture, *still* since the last new frame, in seconds
-        (math.inf, 1.0, 1, 0, 0.0, False, True),  # at once after quiet
-        (1.0, 1.0, 1, 0, 0.0, False, True),  # once an interval
-        (0.75, 1.0, 1, 0, 0.0, False, False),
-        (0.0, 0.0, 1, 0, 0.0, False, True),  # an interval of zero is every commit
-        (0.0, 1.0, 1, 0, 0.0, True, True),  # mark 0 blocks a FULL checkpoint
-        (0.0, 1.0, BACKLOG_BYTES, 0, 0.0, False, True),
-        (0.0, 1.0, BACKLOG_BYTES - 1, 0, 0.0, False, False),
-        (0.0, 1.0, 1, 5, 2 * HEELS_SECONDS, False, True),  # a checkpoint has come up to our mark and waits
-        (0.0, 1.0, 1, 6, 2 * HEELS_SECONDS, False, True),
-        (0.0, 1.0, 1, 4, 2 * HEELS_SECONDS, False, False),  # it has not come so far yet
-        (0.0, 1.0, 1, 5, HEELS_SECONDS / 2, False, False),  # writers go on, so nobody waits
+        # *since* the last capture, *still* since the last new frame, in seconds
+        (math.inf, 1.0, 1, 0.0, False, True),  # at once after quiet
+        (1.0, 1.0, 1, 0.0, False, True),  # once an interval
+        (0.75, 1.0, 1, 0.0, False, False),
+        (0.0, 0.0, 1, 0.0, False, True),  # an interval of zero is every commit
+        (0.0, 1.0, 1, 0.0, True, True),  # mark 0 blocks a FULL checkpoint
+        (0.0, 1.0, BACKLOG_BYTES, 0.0, False, True),
+        (0.0, 1.0, BACKLOG_BYTES - 1, 0.0, False, False),
+        (0.0, 1.0, 1, 2 * STILL_SECONDS, False, True),  # the log stands still: a checkpoint may wait for us
+        (0.0, 1.0, 1, STILL_SECONDS / 2, False, False),
     ],
 )
 def test_when_new_frames_are_captured(
-    since: float,
-    interval: float,
-    fresh_bytes: int,
-    backfilled: int,
-    still: float,
-    mark_zero: bool,
-    due: bool,
+    since: float, interval: float, fresh_bytes: int, still: float, mark_zero: bool, due: bool
 ) -> None:
     """At once after quiet, then once an interval, and at once where our read mark is in somebody's way."""
     pace = Pace(interval, captured=64.0 - since, grew=64.0 - still)
-    seen = log(9, backfilled)
-    found = pace.due(64.0, seen, fresh_bytes=fresh_bytes, mark_frames=5, mark_zero=mark_zero)
 
-    assert due == found
+    assert due == pace.due(64.0, fresh_bytes=fresh_bytes, mark_zero=mark_zero)
 
 
 # --- overload ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The model (tests/core/histories.py) knows nothing of units; it is compared at ev
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from replicator.core import page_delta, unit_build
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD
 from replicator.core.position import GenerationId
-from replicator.core.unit import decode_unit, first_chain
+from replicator.core.unit import decode_unit, encode_unit, first_chain
 from replicator.core.unit_apply import expand_unit
 from replicator.core.unit_build import (
     Hole,
@@ -148,6 +149,21 @@ def test_a_unit_does_not_fit_another_database() -> None:
 
     with pytest.raises(ObjectCorrupt, match="state before a block"):
         read_history(other, writer.units, lambda *_: None)
+
+
+def test_every_page_is_proved_by_its_hash() -> None:
+    """A unit whose chain and prefix are right, but whose entry promises another page: ObjectCorrupt, by its number."""
+    rng = random.Random(9)
+    base = database_of(rng, 512, 6)
+    writer = writer_on(base, rng)
+    writer.whole([[Commit({2: rng.randbytes(512), 4: rng.randbytes(512)}, 6)]])
+    unit = decode_unit(writer.units[0])
+    entry = unit.entries[0]
+    forged = replace(entry, hashes=(entry.hashes[0], entry.hashes[1] ^ 1))
+    written, _ = encode_unit(unit.header, [forged], unit.blocks)
+
+    with pytest.raises(ObjectCorrupt, match=r"page 4 of txid 0000000000000001 .* has another hash"):
+        read_history(base, [written], lambda *_: None)
 
 
 def test_an_update_of_a_page_costs_a_few_dozen_bytes() -> None:

@@ -91,6 +91,17 @@ def test_anything_but_one_whole_frame_is_refused(change: object, fault: str) -> 
             zstd.expand(change(frame), 4096)  # type: ignore[operator]
 
 
+def test_a_frame_without_its_end_is_refused() -> None:
+    """All content is there, but nobody said that it was all."""
+    compressor = zstd.zstd.ZstdCompressor()
+    frame = compressor.compress(NOISE) + compressor.flush(compressor.FLUSH_BLOCK)
+    end = compressor.flush()
+
+    assert NOISE == zstd.expand(frame + end, 4096)
+    with pytest.raises(zstd.ZstdError, match="exactly"):
+        zstd.expand(frame, 4096)
+
+
 @given(frame=st.binary(max_size=200), length=st.integers(0, 5000), prefix=st.sampled_from([b"", NOISE]))
 def test_any_bytes_expand_or_are_refused(frame: bytes, length: int, prefix: bytes) -> None:
     """Foreign bytes end in ZstdError or in exactly the length asked for."""
