@@ -25,6 +25,7 @@ from replicator.follower import Follower
 from replicator.loop import Loop
 from replicator.marks import Snapshot
 from replicator.source.watcher import Watcher
+from replicator.spool import Place
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +82,21 @@ class Agent:
     def wait_captured_and_shipped(self, timeout: float | None = None) -> None:
         """Block until all that is committed now is in every store, with a full backup under it."""
         deadline = None if timeout is None else self._clock.now() + timeout
+        waiting: dict[Follower, Place | None] = dict.fromkeys(self._followers)
         for follower in self._followers:
             follower.hurry()
-        while not all(follower.safe for follower in self._followers):
-            self._ended.wait(0.01)
+        while waiting:
+            for follower in list(waiting):
+                place = waiting[follower] or follower.capture_now()
+                waiting[follower] = place
+                if place is not None and follower.has_shipped(place):
+                    del waiting[follower]
             if self._failure is not None:
                 raise self._failure
             if deadline is not None and self._clock.now() > deadline:
                 raise Interrupted("not everything reached the stores in time", hint="see `status`")
+            if waiting:
+                self._ended.wait(0.01)
 
     def stop(self, *, settle: bool = False, ship_seconds: float = 10.0) -> None:
         """Capture the rest, ship it for at most *ship_seconds*, and let go.

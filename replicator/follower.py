@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from replicator.backup import ContentDiffers, FullBackup
-from replicator.capture import Capture, Follow
+from replicator.capture import Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
@@ -21,7 +21,7 @@ from replicator.marks import LastError, Marks
 from replicator.moment import Moment
 from replicator.ship import Ship
 from replicator.source.watcher import Watcher
-from replicator.spool import Spool
+from replicator.spool import Place, Spool
 from replicator.state import Recovered, StateFolder
 from replicator.status import StatusFile
 from replicator.store import Store, open_store
@@ -77,26 +77,15 @@ class Follower:
     # --- opening and closing ---------------------------------------------------------------------------
 
     def open(self) -> None:
-        """State, spool and stores; nothing runs yet. Raises OwnershipLost, ConfigError, StoreError."""
+        """State and spool; nothing runs yet. Raises OwnershipLost, UsageError, StoreError."""
         self.state.open()
         self._opened = True
         self._spool.open()
         for url in self._config.stores:
             self._lines.append(self._line(open_store(url)))
-        for line in self._lines:
-            # A store that is away is asked again later; one that belongs to others is found out now.
-            try:
-                enlist(line.store, self.state, self._clock, take_over=self._config.take_over)
-            except StoreError as exc:
-                log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
-                self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
-        if not self.state.repository:
-            # No store could be asked. If one turns out to belong to another database, it is refused then.
-            self.state.repository, self.state.epoch = secrets.token_hex(16), 1
-            self.state.save()
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
-            clock=self._clock, recover=self._recover, on_captured=self._wake_ships,
+            clock=self._clock, prepare=self._prepare, recover=self._recover, on_captured=self._wake_ships,
             on_generation=self._wake_ships, request_passive=self._request_passive, watch=self._watch,
         )  # fmt: skip
         self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
@@ -144,15 +133,21 @@ class Follower:
         """Whether some store has something still to come."""
         return any(line.ship.has_work for line in self._lines)
 
-    @property
-    def safe(self) -> bool:
-        """Whether all that was committed when asked is captured and shipped, onto a full backup."""
-        follow = self._follow
-        if follow is None or follow.capture is None:
-            return False
-        with contextlib.suppress(Exception):
-            follow.capture.capture_now()
-        return all(line.ship.caught_up and not line.ship.needs_full for line in self._lines)
+    def capture_now(self) -> Place | None:
+        """Make all that is committed now durable; returns the place in the spool behind it, None where the
+        database is not followed yet."""
+        capture = self._follow.capture if self._follow else None
+        if capture is None:
+            return None
+        try:
+            capture.capture_now()
+        except (ReplicatorError, ContinuityLost):
+            return None  # the follow task meets the same, and deals with it
+        return self._spool.end
+
+    def has_shipped(self, place: Place) -> bool:
+        """Whether every store has what lies before *place*, onto a full backup."""
+        return all(line.ship.has_shipped(place) and not line.ship.needs_full for line in self._lines)
 
     # --- wiring ----------------------------------------------------------------------------------------
 
@@ -170,6 +165,22 @@ class Follower:
 
         backup = FullBackup(store, self.state, self._clock, reserve=reserve, stopping=lambda: self.stopping)
         return _Line(store, ship, backup)
+
+    def _prepare(self) -> None:
+        """Make ourselves known to every store, once the database is there: a mistyped path claims nothing.
+
+        A store that is away is asked again by its ship; one that belongs to others is found out now.
+        """
+        for line in self._lines:
+            try:
+                enlist(line.store, self.state, self._clock, take_over=self._config.take_over)
+            except StoreError as exc:
+                log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
+                self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
+        if not self.state.repository:
+            # No store could be asked. If one turns out to belong to another database, it is refused then.
+            self.state.repository, self.state.epoch = secrets.token_hex(16), 1
+            self.state.save()
 
     def _recover(self) -> Recovered | None:
         wanted = self.state.generation.record.generation if self.state.generation else None

@@ -89,11 +89,10 @@ class Ship:
         """Whether the store knows us and we know how far it is."""
         return self._ready
 
-    @property
-    def caught_up(self) -> bool:
-        """Whether everything in the spool is in the store."""
+    def has_shipped(self, place: Place) -> bool:
+        """Whether everything in the spool before *place* is in the store."""
         with self._lock:
-            return self._ready and self._place is not None and self._place == self._spool.end
+            return self._ready and self._place is not None and self._place >= place
 
     @property
     def has_work(self) -> bool:
@@ -253,11 +252,16 @@ class Ship:
             self._store.url,
             shipped=shipped,
             shipped_observed=last.observed_last,
-            oldest_unshipped=0 if behind == self._spool.end else state.oldest_unshipped,
+            oldest_unshipped=self._oldest_from(behind),
             spool_bytes=self._spool.bytes_from(behind),
             segments=state.segments + 1,
             bytes_shipped=state.bytes_shipped + size,
         )
+
+    def _oldest_from(self, place: Place) -> int:
+        """When the first commit behind *place* was observed; 0 where there is none."""
+        header = self._spool.header_at(place)
+        return header.observed_first if header is not None else 0
 
     # --- where are we ----------------------------------------------------------------------------------
 
@@ -350,7 +354,7 @@ class Ship:
         self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=True))
         message = f"{reason}; what was queued is dropped, and a full backup follows when the store is back"
         log.error("store.lapsed", extra={"store": self._store.url, "reason": message})
-        self._marks.store(self._store.url, lapsed=True, spool_bytes=0)
+        self._marks.store(self._store.url, lapsed=True, spool_bytes=0, unprotected_since=self._clock.wall())
         self._marks.error(LastError(self._clock.wall(), self._store.url, message, None))
 
     def _tell(self, exc: ReplicatorError) -> None:
@@ -364,8 +368,12 @@ class Ship:
         )
         with self._lock:
             place = self._place
-        queued = self._spool.bytes_from(place) if place is not None else 0
-        self._marks.store(self._store.url, spool_bytes=queued)
+        if place is not None:
+            self._marks.store(
+                self._store.url,
+                spool_bytes=self._spool.bytes_from(place),
+                oldest_unshipped=self._oldest_from(place),
+            )
         self._marks.error(LastError(self._clock.wall(), self._store.url, str(exc), exc.hint))
 
     def _recovered(self) -> None:

@@ -194,6 +194,10 @@ class Spool:
                 return Place(number, offset + header.size), file.read(header.size)
         return None
 
+    def header_at(self, place: Place) -> UnitHeader | None:
+        """Header of the unit behind *place*; None at the end."""
+        return next((header for header, *_ in self._headers(place)), None)
+
     def first_of(self, generation: GenerationId) -> tuple[Place, UnitHeader] | None:
         """Where the first unit of *generation* begins, and its header; None where there is none."""
         for header, _, offset, number in self._headers(self.beginning):

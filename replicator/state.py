@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from replicator.core.cursor import EMPTY, WalCursor
 from replicator.core.names import FullName
 from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
+from replicator.core.unit_build import Tip
 from replicator.core.wal import Salt, WalChecksum
 from replicator.files import FolderLock, make_folder, mapped_errors, read_json, replace_file
 
@@ -78,6 +79,7 @@ class StateFolder:
         self.epoch = 0
         self.generation: RunningGeneration | None = None
         self.earlier: tuple[GenerationRecord, ...] = ()
+        self.settled: tuple[int, int] | None = None
         self._lock = FolderLock(os.path.join(self.folder, "lock"))
 
     @property
@@ -100,6 +102,8 @@ class StateFolder:
         if loaded.get("generation"):
             self.generation = _running(loaded["generation"])
             self.earlier = tuple(_record(each) for each in loaded.get("earlier", ()))
+            settled = loaded.get("settled")
+            self.settled = (int(settled[0]), int(settled[1])) if settled else None
         if not self.writer:
             self.writer = secrets.token_hex(8)
             self.save()
@@ -113,6 +117,7 @@ class StateFolder:
             "writer": self.writer,
             "epoch": self.epoch,
             "generation": asdict(self.generation) if self.generation else None,
+            "settled": self.settled,
             "earlier": [asdict(record) for record in self.earlier],
         }
         with mapped_errors(f"cannot write the state folder {self.folder}"):
@@ -123,8 +128,19 @@ class StateFolder:
         if self.generation is not None:
             kept = (*self.earlier, self.generation.record)
             self.earlier = tuple(record for record in kept if record.generation in spooled)
-        self.generation = generation
+        self.generation, self.settled = generation, None
         self.save()
+
+    def remember_checksum(self, txid: int, rolling: int) -> None:
+        """The rolling checksum at *txid*, which the unit there could not carry."""
+        self.settled = (txid, rolling)
+        self.save()
+
+    def with_checksum(self, tip: Tip) -> Tip:
+        """*tip*, with the rolling checksum its unit lacks, if it is remembered."""
+        if tip.rolling is None and self.settled is not None and self.settled[0] == tip.txid:
+            return replace(tip, rolling=self.settled[1])
+        return tip
 
     def record_of(self, generation: GenerationId) -> GenerationRecord | None:
         records = (*self.earlier, *([self.generation.record] if self.generation else []))

@@ -5,5 +5,6 @@
 
 from replicator.capture.follow import Follow, FollowSettings
 from replicator.capture.rounds import Capture
+from replicator.capture.units import ContinuityLost
 
-__all__ = ["Capture", "Follow", "FollowSettings"]
+__all__ = ["Capture", "ContinuityLost", "Follow", "FollowSettings"]

@@ -67,6 +67,7 @@ class Follow:
         spool: Spool,
         marks: Marks,
         clock: Clock,
+        prepare: Callable[[], None],
         recover: Callable[[], Recovered | None],
         on_captured: Callable[[], None],
         on_generation: Callable[[], None],
@@ -78,6 +79,7 @@ class Follow:
         self._spool = spool
         self._marks = marks
         self._clock = clock
+        self._prepare = prepare
         self._recover = recover
         self._on_captured = on_captured
         self._on_generation = on_generation
@@ -189,6 +191,7 @@ class Follow:
     def _open(self) -> None:
         self.database.open()
         try:
+            self._prepare()
             mark = self.database.begin_next()
             self.database.end_previous()
             placed = self._place()
@@ -203,7 +206,7 @@ class Follow:
                 self.capture.capture_now()
                 base = self._state.generation.base_checksum
                 assert base is not None
-                self.capture.settle_checksum(base)
+                self._state.remember_checksum(*self.capture.settle_checksum(base))
         except BaseException:
             self._close()
             raise
@@ -249,7 +252,7 @@ class Follow:
         unit = self._spool.last_unit()
         if running is not None and unit is not None:
             if parse_unit_header(unit).generation == running.record.generation:
-                return tip_of(unit)
+                return self._state.with_checksum(tip_of(unit))
             return base_tip(running)
         # The spool is new: either nothing was captured yet, or it was lost and a store knows more.
         recovered = self._recover()

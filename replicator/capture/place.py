@@ -101,8 +101,12 @@ def _resume_by_content(
     database: Database, generation: RunningGeneration, tip: Tip, seen: Observation, why: Elsewhere
 ) -> tuple[Tip, CapturedPages] | Lost:
     """The log that held our place is gone; the same content in every page is the same database."""
-    if generation.base_checksum is None or tip.rolling is None:
+    if generation.base_checksum is None:
         return Lost(f"{why.reason}, and its content cannot be compared: no full backup was complete")
+    if tip.rolling is None:
+        return Lost(
+            f"{why.reason}, and its content cannot be compared: its checksum was not followed to the end"
+        )
     pages = _read_log(database, seen.frames, seen)
     size = _size_at(database, seen)
     if size == tip.pages and pages.database_checksum(size) == generation.base_checksum ^ tip.rolling:

@@ -249,9 +249,13 @@ class Capture:
             whole = self._units.pages.database_checksum(tip.pages)
             return whole is None or tip.rolling is None or whole == tip.rolling ^ base_checksum
 
-    def settle_checksum(self, base_checksum: int) -> None:
+    def settle_checksum(self, base_checksum: int) -> tuple[int, int]:
+        """Find the rolling checksum again, where it was lost track of; returns the txid and the checksum."""
         with self._lock:
             self._units.settle_checksum(base_checksum)
+            tip = self._units.tip
+            assert tip.rolling is not None
+            return tip.txid, tip.rolling
 
     # --- checkpoints -----------------------------------------------------------------------------------
 

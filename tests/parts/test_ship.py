@@ -155,7 +155,7 @@ def test_everything_goes_out_in_order_and_verbatim(pier: Pier) -> None:
     assert b"".join(units) == pier.inner.get(pier.segments[0])
     assert units + more == pier.shipped_units()
     assert Position(G, 5) == pier.mark
-    assert pier.ship.caught_up
+    assert pier.ship.has_shipped(pier.spool.end)
 
 
 def test_a_lone_commit_goes_out_at_once(pier: Pier) -> None:
@@ -312,7 +312,7 @@ def test_an_absent_store_is_asked_ever_more_rarely(pier: Pier) -> None:
     assert pier.step() is None
     assert pier.marks.snapshot().error is None
     assert 0 == pier.marks.snapshot().stores[pier.store.url].spool_bytes
-    assert pier.ship.caught_up
+    assert pier.ship.has_shipped(pier.spool.end)
 
 
 def test_after_it_came_back_patience_begins_anew(pier: Pier) -> None:
@@ -362,7 +362,7 @@ def test_a_put_that_failed_after_taking_the_bytes_is_adopted(pier: Pier) -> None
     assert units == pier.shipped_units()
     assert [str(SegmentName(G, 1))] == pier.segments
     assert Position(G, 2) == pier.mark
-    assert pier.ship.caught_up
+    assert pier.ship.has_shipped(pier.spool.end)
 
 
 def test_a_segment_that_was_cut_elsewhere_is_adopted(pier: Pier) -> None:
@@ -429,7 +429,7 @@ def test_a_foreign_segment_ends_it(pier: Pier) -> None:
         with pytest.raises(OwnershipLost, match=r"another agent wrote .*its epoch 7, ours 1"):
             pier.step()
 
-    assert not pier.ship.caught_up
+    assert not pier.ship.has_shipped(pier.spool.end)
 
 
 def test_a_segment_that_holds_more_than_ours_ends_it(pier: Pier) -> None:
@@ -458,7 +458,7 @@ def test_a_damaged_object_in_our_place_is_never_taken_as_shipped(pier: Pier) -> 
     pier.inner.put(str(SegmentName(G, 1)), unit[:-1])
     pier.run(seconds=100.0)
 
-    assert not pier.ship.caught_up
+    assert not pier.ship.has_shipped(pier.spool.end)
     assert pier.mark != Position(G, 1)
     assert pier.ship.needs_full
     assert pier.wanted_fulls
@@ -476,7 +476,7 @@ def test_a_restart_puts_nothing_again(pier: Pier) -> None:
     pier.run()
     assert before == pier.inner.puts
     assert Position(G, 3) == pier.mark
-    assert pier.ship.caught_up
+    assert pier.ship.has_shipped(pier.spool.end)
 
     pier.commit(2)
     pier.restart()
@@ -562,7 +562,7 @@ def test_a_store_that_lacks_what_a_lost_spool_held_needs_a_full(pier: Pier) -> N
         path.unlink()
     pier.restart()
     pier.run()
-    assert pier.ship.caught_up  # nothing tells yet
+    assert pier.ship.has_shipped(pier.spool.end)  # nothing tells yet
     pier.commit(1)
     pier.run(seconds=100.0)
     assert pier.ship.needs_full
@@ -662,7 +662,7 @@ def test_a_queue_beyond_its_limit_is_dropped_loudly(narrow: Pier) -> None:
     assert error == narrow.marks.snapshot().error
     assert 0 == narrow.marks.snapshot().stores[narrow.store.url].spool_bytes
     assert narrow.ship.needs_full
-    assert not narrow.ship.caught_up
+    assert not narrow.ship.has_shipped(narrow.spool.end)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -684,7 +684,7 @@ def test_a_lapsed_store_comes_back_by_a_full(narrow: Pier, restarted: bool, tmp_
     after = narrow.commit(3)
     narrow.run()
     assert not narrow.ship.needs_full
-    assert narrow.ship.caught_up
+    assert narrow.ship.has_shipped(narrow.spool.end)
     assert before + after == narrow.shipped_units()
     assert not narrow.marks.snapshot().stores[narrow.store.url].lapsed
 
@@ -774,4 +774,4 @@ def test_the_mark_of_a_store_that_is_away_stays(pier: Pier) -> None:
     pier.run(seconds=50.0)
 
     assert Position(G, 2) == pier.mark
-    assert not pier.ship.caught_up
+    assert not pier.ship.has_shipped(pier.spool.end)
