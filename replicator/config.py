@@ -19,6 +19,7 @@ from replicator.state import default_state_folder
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects.
 SHIP_INTERVAL_FOLDER = 0.05
 SPOOL_BYTES_MAX = 1 << 30
+CAPTURE_INTERVAL_MAX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,17 @@ class DatabaseConfig:
     @property
     def follow(self) -> FollowSettings:
         limits = CheckpointLimits(barrier=self.barrier)
-        # Captured units are what checkpoints wait for, so they never wait longer than a second themselves.
-        return FollowSettings(interval=min(self.ship_interval, 1.0), limits=limits, wait=self.wait)
+        return FollowSettings(interval=self.capture_interval, limits=limits, wait=self.wait)
+
+    @property
+    def capture_interval(self) -> float:
+        """Captured units are what checkpoints wait for, so they never wait longer than a second themselves."""
+        return min(self.ship_interval, CAPTURE_INTERVAL_MAX)
+
+    @property
+    def ship_pause(self) -> float:
+        """Between two puts: nothing where capture keeps that pace already, or a commit would wait twice."""
+        return 0.0 if self.ship_interval <= self.capture_interval else self.ship_interval
 
 
 @dataclass(frozen=True, slots=True)

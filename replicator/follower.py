@@ -154,7 +154,7 @@ class Follower:
     def _line(self, store: Store) -> _Line:
         ship = Ship(
             store, self._spool, self.state, self.marks, self._clock,
-            interval=self._config.ship_interval, spool_bytes_max=self._config.spool_bytes_max,
+            interval=self._config.ship_pause, spool_bytes_max=self._config.spool_bytes_max,
             enlist=lambda: enlist(store, self.state, self._clock, take_over=self._config.take_over),
             newest=lambda generation: newest_in(store, generation),
             need_full=lambda: self._wake_backup(store),

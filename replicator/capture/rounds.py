@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 # Writers at full speed leave gaps of microseconds; this long is looked for one before giving up.
 BARRIER_PATIENCE_SECONDS = 0.05
+# The tail is captured again until it is this short, but not for ever: a writer may be as fast as we are.
+BARRIER_APPROACHES = 2
+BARRIER_TAIL_FRAMES = 500
 # How long a checkpoint may wait for a read mark of ours that nothing shows to be in its way.
 HAND_OVER_SECONDS = 0.02
 # Close to the high-water mark looks are closer together: a writer at full speed adds a megabyte in this time.
@@ -285,6 +288,13 @@ class Capture:
         """Last resort: keep writers out for as long as it takes to reach the end of the log."""
         if (seen.frames - self._barrier_done_at) * self._frame_bytes < self._limits.high_bytes:
             return
+        # The bulk first, while writers still write: what is left to do under the barrier is what they wait for.
+        for _ in range(BARRIER_APPROACHES):
+            left = self._fresh(seen)
+            seen = self._round()
+            self.database.passive()
+            if left <= BARRIER_TAIL_FRAMES:
+                break
         with self.database.barrier(BARRIER_PATIENCE_SECONDS) as taken:
             if not taken:
                 log.debug("barrier.missed", extra={"frames": seen.frames})

@@ -30,7 +30,7 @@ class CheckpointLimits:
 
     soft_bytes: int = 4 << 20
     coalesce_bytes: int = 32 << 20
-    high_bytes: int = 56 << 20
+    high_bytes: int = 40 << 20
     file_bytes: int = 64 << 20
     barrier: bool = True
 

@@ -174,7 +174,11 @@ ADD_TAG = (
 )
 ADD_HISTORY = "INSERT INTO task_history SELECT ?, id, ?, ?, ?, ?, ? FROM tasks WHERE id = ?"
 ADD_TIME = "INSERT INTO time_entries SELECT ?, id, ?, ?, ?, ? FROM tasks WHERE id = ?"
-ADD_LINK = "INSERT OR IGNORE INTO task_links SELECT ?, id, ?, 'needs' FROM tasks WHERE id = ?"
+# Another worker may have deleted either task.
+ADD_LINK = (
+    "INSERT OR IGNORE INTO task_links SELECT ?, a.id, b.id, 'needs' "
+    "FROM tasks a, tasks b WHERE b.id = ? AND a.id = ?"
+)
 DELETE_TASK = "DELETE FROM tasks WHERE id = ?"
 
 # What people ask of a board, by frequency. Creating is a little more frequent than deleting: boards grow.

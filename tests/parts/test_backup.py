@@ -499,14 +499,18 @@ def test_a_database_that_shrinks_after_it_was_read_is_backed_up(site: Site, rows
     site.app.execute("PRAGMA auto_vacuum = FULL")
     site.app.execute("VACUUM")
     site.fill(rows)
-    site.app.execute("INSERT INTO t(body) VALUES(hex(randomblob(400000)))")
+    site.app.execute("UPDATE t SET body = hex(randomblob(3000)) WHERE id = 1")
+    site.app.execute("VACUUM")
+    site.app.execute(
+        "UPDATE t SET body = hex(randomblob(200000)) WHERE id = 1"
+    )  # grows at the end of the file
     site.settle()
     calls = [0]
 
     def deed() -> None:
         calls[0] += 1
         if calls[0] == 4:  # everything was read once
-            site.app.execute("DELETE FROM t WHERE length(body) > 100000")
+            site.app.execute("UPDATE t SET body = hex(randomblob(1000)) WHERE id = 1")
             _ = site.capture
 
     _ = site.capture

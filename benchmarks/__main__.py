@@ -1,0 +1,96 @@
+"""python -m benchmarks: measure, write the report, the raw figures and the plots."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import machine, rival
+from benchmarks.report import write_report
+from benchmarks.rounds import Session
+
+HERE = Path(__file__).resolve().parent
+QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restart", "growth")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    report = _load(options.report) if options.report else _measure(options)
+    path = write_report(report, options.results)
+    print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name)
+    if options.publish:
+        _publish(path, options.results)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of small cases, some minutes")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=QUESTIONS, default=list(QUESTIONS))
+    parser.add_argument("--sizes", metavar="MB,MB…", help="sizes of the first full; 100,1000,4000")
+    parser.add_argument("--rounds", type=int, help="rounds of each measurement; 3, with --quick 1")
+    parser.add_argument("--scratch", type=Path, default=HERE / "scratch", help="where databases are made")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument(
+        "--report", type=Path, nargs="+", metavar="RAW", help="only the report, of raw figures"
+    )
+    parser.add_argument("--publish", action="store_true", help="copy the report to docs/BENCHMARKS.md")
+    return parser.parse_args(arguments)
+
+
+def _measure(options: argparse.Namespace) -> Session:
+    for version in rival.VERSIONS:
+        rival.install(version)
+    options.scratch.mkdir(parents=True, exist_ok=True)
+    sizes = options.sizes or ("20" if options.quick else "100,1000,4000")
+    stem = datetime.now(UTC).strftime("%Y-%m-%d-%H%M" if options.quick else "%Y-%m-%d")
+    session = Session(
+        scratch=options.scratch.resolve(),
+        raw=options.results / f"{stem}{'-quick' if options.quick else ''}-raw.json",
+        quick=options.quick,
+        sizes_mb=tuple(int(size) for size in sizes.split(",")),
+        rounds=options.rounds or (1 if options.quick else 3),
+        machine=machine.describe(options.scratch),
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # agents and writers end with us
+    try:
+        for name in options.only:
+            began = time.monotonic()
+            importlib.import_module(f"benchmarks.questions.{name}").run(session)
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; the report is of what was measured", file=sys.stderr)
+    finally:
+        session.save()
+        shutil.rmtree(options.scratch / "run", ignore_errors=True)
+    return session
+
+
+def _load(paths: list[Path]) -> Session:
+    """Several files count as one session: questions can be measured on different days."""
+    found = [json.loads(path.read_text("utf-8")) for path in paths]
+    rows = [row for each in found for row in each["rows"]]
+    last = found[-1]
+    return Session(Path(), paths[-1], last["quick"], (), last["rounds"], last["machine"], rows)
+
+
+def _publish(path: Path, results: Path) -> None:
+    docs = HERE.parent / "docs"
+    docs.mkdir(exist_ok=True)
+    text = path.read_text("utf-8")
+    plots = path.with_suffix("").name.removesuffix("-report")
+    (docs / "BENCHMARKS.md").write_text(
+        text.replace(f"]({plots}", f"](../benchmarks/results/{plots}"), "utf-8"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

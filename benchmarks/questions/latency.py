@@ -1,0 +1,79 @@
+"""How long after SQLite acknowledged a commit does the replica hold it?"""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks import proc
+from benchmarks.bench import Bench, bench
+from benchmarks.questions import Column, Plot
+from benchmarks.rounds import Row, Session
+from benchmarks.setting import EVERY, OURS, OURS_0, V5, V5_FAST, Setting
+from benchmarks.stats import latencies
+
+TITLE = "Commit → durable in the replica"
+NOTES = (
+    "From the moment `COMMIT` returned in the writer until the object that holds that commit had its name in "
+    "the store folder, as a watcher outside of both processes saw it. All sides sync an object before it gets "
+    "its name. *Lone*: commits a second or more apart."
+)
+COLUMNS = (
+    Column("p50_ms", "p50 ms"),
+    Column("p95_ms", "p95 ms"),
+    Column("p99_ms", "p99 ms"),
+    Column("max_ms", "worst ms"),
+    Column("rate", "commits/s", 0),
+    Column("agent_cpu_percent", "agent CPU %"),
+)
+PLOTS = (
+    Plot("latency-p50", "p50_ms", "ms", "Commit → durable, median, by commits/s"),
+    Plot("latency-p99", "p99_ms", "ms", "Commit → durable, p99, by commits/s"),
+)
+LONE = "lone commit after quiet"
+
+
+def run(session: Session) -> None:
+    cases = [LONE, *session.pick(("100",), ("1", "10", "100", "1000"))]
+    settings = session.pick((OURS, OURS_0, V5, V5_FAST), EVERY)
+    session.take_turns("latency", cases, settings, lambda case, setting: measure(session, case, setting))
+
+
+def measure(session: Session, case: str, setting: Setting) -> Row:
+    with bench(session, setting) as here:
+        here.start_probe()
+        here.start_agent()
+        time.sleep(session.pick(1.0, 5.0))
+        if case == LONE:
+            count, pause = session.pick((3, 1.2), (20, 2.3))
+            arguments = ["--rate", 1 / pause, "--commits", count]
+        else:
+            seconds = session.pick(2, 30 if float(case) >= 10 else 60)
+            arguments = ["--rate", case, "--seconds", seconds]
+        return followed(here, arguments)
+
+
+def followed(here: Bench, arguments: list[object]) -> Row:
+    """Write, wait for the last commit, compare the times, prove it by a restore."""
+    cpu, began = proc.cpu_seconds(here.pid), time.monotonic()
+    written = here.write(*arguments, log="acks.log")
+    used, took = proc.cpu_seconds(here.pid) - cpu, time.monotonic() - began
+    acks = here.acknowledged("acks.log")
+    here.wait_for_commit(acks[-1][0])
+    row: Row = latencies("", delays(acks, here.seen()))
+    here.prove(whole=True)
+    row |= {"rate": written["commits"] / written["seconds"], "agent_cpu_percent": used / took * 100}
+    row |= {"commits": written["commits"], "failed": written["failed"]}
+    return row
+
+
+def delays(acks: list[tuple[int, int]], seen: list[tuple[int, int]]) -> list[float]:
+    """Seconds from each acknowledgement to the first object that has this commit or a later one."""
+    found: list[float] = []
+    objects = iter(seen)
+    at, newest = 0, 0
+    for counter, micros in acks:
+        while newest < counter:
+            at, newest = next(objects)
+        # An object may have been put before the acknowledgement was written down.
+        found.append(max(0, at - micros) / 1e6)
+    return found
