@@ -280,25 +280,29 @@ class FullBackup:
 
     def _confirm(self, packs: Iterable[str]) -> None:
         """Every pack the manifest will name is there."""
-        for folder in sorted({name.rpartition("/")[0] for name in packs}):
-            there = {each.name for each in self._store.list(folder + "/")}
-            for name in packs:
-                if name.startswith(folder + "/") and name not in there:
-                    raise ObjectNotFound(name, hint="a pack of an earlier full is missing; see `verify`")
+        for name in self._missing(packs, set()):
+            raise ObjectNotFound(name, hint="a pack of an earlier full is missing; see `verify`")
+
+    def _missing(self, packs: Iterable[str], there: set[str]) -> list[str]:
+        """Those of *packs* that are not in the store; *there* is known to be."""
+        unseen = set(packs) - there
+        for folder in sorted({name.rpartition("/")[0] for name in unseen}):
+            unseen -= {each.name for each in self._store.list(folder + "/")}
+        return sorted(unseen)
 
     def _newest_of_month(self, time: int, chunk_bytes: int, page_size: int) -> Manifest | None:
         """The first full of each month refers to nothing older, so no pack outlives its month's fulls."""
         year, _, number = month_of(time).partition("-")
-        fulls = [
-            name
-            for each in self._store.list(f"{FULL}{year}/{number}/")
-            if isinstance(name := parse_name(each.name), FullName)
-        ]
+        there = {each.name for each in self._store.list(f"{FULL}{year}/{number}/")}
+        fulls = [name for each in there if isinstance(name := parse_name(each), FullName)]
         for name in sorted(fulls, reverse=True):
             try:
                 manifest = decode_manifest(self._store.get(str(name)), str(name))
             except (ObjectCorrupt, ObjectNotFound) as exc:
                 log.error("full.unreadable", extra={"key": str(name), "error": str(exc)})
+                continue
+            if missing := self._missing(manifest.head.packs, there):
+                log.error("full.incomplete", extra={"key": str(name), "error": f"{missing[0]} is missing"})
                 continue
             if (manifest.head.chunk_bytes, manifest.head.page_size) == (chunk_bytes, page_size):
                 return manifest

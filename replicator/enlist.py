@@ -32,7 +32,7 @@ from replicator.core.records import (
     encode_record,
 )
 from replicator.core.times import format_time
-from replicator.core.unit import parse_unit_header, split_units
+from replicator.core.unit import decode_unit, split_units
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store
 
@@ -92,10 +92,12 @@ def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
     try:
         store.put(str(LeaseName(epoch)), encode_record(lease))
     except ObjectExists as exc:
-        raise OwnershipLost(
-            f"another agent claimed epoch {epoch} of {store.url} at the same time",
-            hint="see which one is wanted, and stop the other",
-        ) from exc
+        # Our own claim, by another thread or by an attempt that failed after its effect, is ours all the same.
+        if decode_lease(store.get(str(LeaseName(epoch))), str(LeaseName(epoch))).writer != state.writer:
+            raise OwnershipLost(
+                f"another agent claimed epoch {epoch} of {store.url} at the same time",
+                hint="see which one is wanted, and stop the other",
+            ) from exc
     state.epoch = epoch
     state.save()
 
@@ -124,7 +126,10 @@ def fulls_in(store: Store, generation: GenerationId) -> tuple[FullName, ...]:
 
 
 def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:
-    """Where we were according to *store*: in generation *wanted*, or without one in the newest there is."""
+    """Where we were according to *store*: in generation *wanted*, or without one in the newest there is.
+
+    Raises ObjectCorrupt where what would tell is damaged.
+    """
     records: dict[GenerationId, GenerationRecord] = {}
     for each in store.list(GENERATIONS):
         name = parse_name(each.name)
@@ -135,7 +140,7 @@ def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:
     if record is None:
         return None
     found = newest_in(store, record.generation)
-    if found.unit is None or not parse_unit_header(found.unit).commits:
+    if found.unit is None or not decode_unit(found.unit).header.commits:
         return None
     base: int | None = None
     if found.fulls:

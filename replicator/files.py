@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from replicator.core.errors import OwnershipLost, StoreDenied, StoreUnavailable
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+# Whoever asks who holds a lock has it for a moment; an agent has it for good.
+_LOCK_ATTEMPTS = 20
 
 
 @contextlib.contextmanager
@@ -126,7 +129,7 @@ class FolderLock:
         """Take the lock or raise OwnershipLost, naming the process that holds it."""
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(self._fd)
         except OSError as exc:
             holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
@@ -137,6 +140,16 @@ class FolderLock:
             ) from exc
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _lock(self, fd: int) -> None:
+        for left in reversed(range(_LOCK_ATTEMPTS)):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if not left:
+                    raise
+                time.sleep(0.005)
 
     def release(self) -> None:
         if self._fd >= 0:

@@ -13,7 +13,7 @@ from replicator.capture import Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
-from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError, StoreError
+from replicator.core.errors import Interrupted, ObjectCorrupt, OwnershipLost, ReplicatorError, StoreError
 from replicator.core.position import Position
 from replicator.enlist import enlist, newest_in, recover
 from replicator.loop import Loop, Task
@@ -187,8 +187,8 @@ class Follower:
         for line in self._lines:
             try:
                 found = recover(line.store, wanted)
-            except StoreError as exc:
-                log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
+            except (StoreError, ObjectCorrupt) as exc:
+                log.warning("store.unusable", extra={"store": line.store.url, "error": str(exc)})
                 continue
             if found is not None:
                 return found
@@ -210,7 +210,7 @@ class Follower:
                 return None
             try:
                 result = line.backup.run(capture)
-            except ContentDiffers as exc:
+            except (ContentDiffers, ContinuityLost) as exc:
                 assert self._follow is not None
                 if self._follow.capture is capture:
                     self._follow.lose(str(exc))

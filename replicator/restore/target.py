@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from replicator.core.catalogue import Catalogue, GenerationListing, read_listing
-from replicator.core.errors import ObjectNotFound, RepositoryNotFound, TargetUnreachable
+from replicator.core.errors import ObjectCorrupt, ObjectNotFound, RepositoryNotFound, TargetUnreachable
 from replicator.core.full import decode_manifest
 from replicator.core.names import REPOSITORY, FullName, GenerationName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
@@ -14,6 +15,8 @@ from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore
 from replicator.core.times import format_time
 from replicator.core.unit import HEADER_SIZE, Unit, decode_unit, parse_unit_header, split_units
 from replicator.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,11 @@ def read_repository(store: Store) -> Repository:
     for each in listed:
         name = parse_name(each.name)
         if isinstance(name, GenerationName):
-            records[name.generation] = decode_generation(store.get(each.name), each.name)
+            try:
+                records[name.generation] = decode_generation(store.get(each.name), each.name)
+            except ObjectCorrupt as exc:
+                # It tells when and why; its objects restore without it.
+                log.warning("generation.unreadable", extra={"key": each.name, "error": str(exc)})
     return Repository(store, identity, read_listing(listed, records, known=(REPOSITORY,)))
 
 

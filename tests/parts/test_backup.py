@@ -352,16 +352,43 @@ def test_a_put_that_fails_is_no_backup_and_the_next_attempt_is(
     assert failed >= 4  # some packs, and the manifest
 
 
-def test_a_pack_that_vanished_is_never_named(site: Site) -> None:
-    """Somebody deleted a pack of an earlier full: the next one does not promise what is not there."""
+def test_a_full_whose_pack_vanished_is_not_built_upon(site: Site) -> None:
+    """Somebody deleted a pack: the next full stores everything anew, or builds on an older one that is whole."""
     site.fill(300)
+    first = site.full()
+    site.clock.advance(5.0)
+    site.app.execute("UPDATE t SET body = hex(randomblob(1000)) WHERE id < 100")
+    site.settle()
     site.full()
-    site.store.delete(names_of(site.store, PackName)[0])
+    one, two = names_of(site.store, PackName)
+    site.store.delete(two)
     site.clock.advance(5.0)
     site.app.insert()
-    before = len(manifests(site.store))
-    with pytest.raises(ObjectNotFound):
-        site.full()
+    third = site.full()
+    site.store.delete(one)
+    site.clock.advance(5.0)
+    site.app.insert()
+    fourth = site.full()
+    last = manifests(site.store)[-2:]
+
+    assert 0 < third.chunks_new < first.chunks
+    assert one in last[0].head.packs
+    assert two not in last[0].head.packs
+    assert fourth.chunks == fourth.chunks_new
+    assert not {one, two} & set(last[1].head.packs)
+    assert site.actual() == site.restored()
+
+
+def test_a_pack_that_vanishes_meanwhile_is_never_named(site: Site) -> None:
+    """Deleted while the next full is made: no manifest promises what is not there."""
+    site.fill(300)
+    site.full()
+    (name,) = names_of(site.store, PackName)
+    site.clock.advance(5.0)
+    site.app.insert()
+    before = len(names_of(site.store, FullName))
+    with pytest.raises(ObjectNotFound, match=name):
+        site.full(reserve=lambda _: site.store.delete(name))
 
     assert before == len(names_of(site.store, FullName))
 

@@ -123,14 +123,16 @@ def test_vacuum_alter_shrinking_and_huge_transactions_go_on(rig: Rig, page_size:
 
 @pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
 def test_checkpoints_of_the_application_go_on(rig: Rig, mode: str) -> None:
-    """Every mode, after every commit, and none of them is refused for long."""
+    """Every mode, after every commit. One may meet a read transaction of ours just as it begins, which SQLite
+    makes it wait for in vain (docs/ARCHITECTURE.md, "Checkpoints"); the next one does not."""
+    refused = 0
     with App(rig.database) as app, rig.agent():
+        app.execute("PRAGMA busy_timeout=1000")
         for _ in range(10):
             app.insert(2)
-            busy = app.execute(f"PRAGMA wal_checkpoint({mode})")[0][0]
+            refused += app.execute(f"PRAGMA wal_checkpoint({mode})")[0][0]
 
-            assert busy == 0
-
+    assert refused <= 1
     assert [FIRST_RUN] == rig.generations()
     rig.assert_equal()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
+from replicator.agent import Agent
+from replicator.config import DatabaseConfig
 from replicator.core.errors import FormatTooNew, ObjectCorrupt, OwnershipLost, StoreUnavailable
 from replicator.core.names import GenerationName, LeaseName, SegmentName
 from replicator.core.position import GenerationId
@@ -22,10 +25,13 @@ from replicator.core.records import (
 )
 from replicator.core.unit import parse_unit_header
 from replicator.enlist import enlist, fulls_in, newest_in, recover
+from replicator.restore import Target, choose, read_repository
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store
+from replicator.store.folder import FolderStore
 from tests.core.histories import GENERATION, REPOSITORY, database_of
 from tests.core.unit_writer import writer_on
+from tests.support.app import App
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
 
 G = GenerationId(GENERATION)
@@ -146,6 +152,51 @@ def test_of_two_agents_on_an_empty_store_one_gets_it(tmp_path: Path, clock: Fake
         assert (1, 3) == (len(won), len(refused))
         assert won[0].writer == lease(store, 1).writer
         assert ["leases/00000001.json", "repository.json"] == store.names
+
+
+def test_one_agent_does_not_take_itself_for_another(tmp_path: Path, clock: FakeClock) -> None:
+    """Threads: following and shipping may both make us known to a new store, at the same time."""
+    for turn in range(20):
+        store = MemoryStore()
+        state = state_at(tmp_path / str(turn))
+        state.repository = "ab" * 16
+        ready = threading.Barrier(2)
+        refused: list[OwnershipLost] = []
+
+        def claim(
+            state: StateFolder, store: MemoryStore, ready: threading.Barrier, refused: list[OwnershipLost]
+        ) -> None:
+            ready.wait()
+            try:
+                enlist(store, state, clock, take_over=False)
+            except OwnershipLost as exc:
+                refused.append(exc)
+
+        threads = [threading.Thread(target=claim, args=(state, store, ready, refused)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert [] == refused
+        assert ["leases/00000001.json", "repository.json"] == store.names
+        state.close()
+
+
+def test_a_store_can_be_added_to_a_database_that_is_replicated(tmp_path: Path) -> None:
+    """A second URL in the configuration: the next agent makes itself known there, and puts a full and what follows."""
+    database, stores = str(tmp_path / "app.db"), (str(tmp_path / "one"), str(tmp_path / "two"))
+    with App(database) as app:
+        for known in (stores[:1], stores):
+            app.insert(3)
+            with Agent([DatabaseConfig(database, known)]) as agent:
+                app.insert(2)
+                agent.wait_captured_and_shipped(30)
+    first, second = (read_repository(FolderStore(each)) for each in stores)
+
+    assert first.identity == second.identity
+    assert 1 == len(second.catalogue.generations[0].fulls)
+    assert choose(first, Target()).point == choose(second, Target()).point
 
 
 @pytest.mark.parametrize(
@@ -332,6 +383,39 @@ def test_where_we_were_is_found_in_the_store() -> None:
     assert Recovered(records[G], old.units[-1], None) == recover(store, G)
     assert recover(store, GenerationId("01" * 8)) is None
     assert recover(MemoryStore(), None) is None
+
+
+@pytest.mark.parametrize("what", ["segment", "record"])
+def test_a_damaged_store_does_not_tell_where_we_were(what: str) -> None:
+    """Newest unit or generation record are not what was written: ObjectCorrupt, never a place to go on from."""
+    store = MemoryStore()
+    rng = random.Random(1)
+    writer = writer_on(database_of(rng, 512, 6), rng)
+    store.put(str(GenerationName(G)), encode_record(generation_record(G, 1_000)))
+    put_segment(store, writer.commits(2))
+    name = str(SegmentName(G, 1)) if what == "segment" else str(GenerationName(G))
+    store.damage(name, lambda data: data[:-40] + b"?" + data[-39:])
+    with pytest.raises(ObjectCorrupt):
+        recover(store, None)
+
+
+def test_an_agent_without_its_state_beside_a_damaged_store_begins_anew(tmp_path: Path) -> None:
+    """Nobody can say where we were: a new generation with a full of its own, and the old one is left as it is."""
+    database, store = str(tmp_path / "app.db"), tmp_path / "store"
+    config = DatabaseConfig(database, (str(store),), take_over=True)
+    with App(database) as app:
+        for turn in range(2):
+            app.insert(3)
+            with Agent([config]) as agent:
+                app.insert(2)
+                agent.wait_captured_and_shipped(30)
+            if turn == 0:
+                shutil.rmtree(config.state_folder)
+                newest = max((store / "tail").rglob("*.segment"))
+                newest.write_bytes(newest.read_bytes()[:-40] + b"?" * 40)
+    listed = read_repository(FolderStore(str(store))).catalogue.generations
+
+    assert [1, 1] == [len(each.fulls) for each in listed]
 
 
 def test_a_transaction_that_is_not_whole_there_is_no_place_to_go_on_from() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from replicator.core.errors import OwnershipLost
 from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
 from replicator.core.wal import Salt, WalChecksum
-from replicator.files import lock_holder
+from replicator.files import FolderLock, lock_holder
 from replicator.state import RunningGeneration, StateFolder, StoreMemory, default_state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,6 +215,30 @@ def test_two_agents_in_one_process_exclude_each_other_too(folder: Path) -> None:
     state.close()
 
     opened(folder).close()
+
+
+def test_whoever_asks_for_the_holder_keeps_nobody_out(folder: Path) -> None:
+    """Threads: `status` asked again and again does not make an agent that starts believe in another one."""
+    folder.mkdir(parents=True)
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            lock_holder(str(folder / "lock"))
+
+    asking = threading.Thread(target=ask)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.00001)  # or one of the two would be done before the other has its first turn
+    asking.start()
+    try:
+        for _ in range(200):
+            lock = FolderLock(str(folder / "lock"))
+            lock.acquire()
+            lock.release()
+    finally:
+        done.set()
+        asking.join()
+        sys.setswitchinterval(usual)
 
 
 def test_without_a_lock_there_is_no_holder(folder: Path) -> None:
