@@ -12,7 +12,7 @@ from replicator.source.database import Database
 log = logging.getLogger(__name__)
 
 # Where another reader of the application keeps the log from moving, asking more often moves nothing.
-PAUSE_MIN_SECONDS = 0.02
+PAUSE_MIN_SECONDS = 0.1
 PAUSE_MAX_SECONDS = 1.0
 
 

@@ -18,7 +18,7 @@ SUSTAINED_SECONDS = 0.25
 POLL_MIN_SECONDS = 0.003
 POLL_MAX_SECONDS = 0.025
 # A backlog this large is captured whatever the interval says.
-BACKLOG_BYTES = 2 << 20
+BACKLOG_BYTES = 8 << 20
 # A FULL, RESTART or TRUNCATE checkpoint that waits for our read mark keeps writers out and moves nothing, so all
 # there is to see is a log that stands still. After this long without a new frame we make way.
 STILL_SECONDS = 0.1
