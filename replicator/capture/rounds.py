@@ -38,6 +38,12 @@ BARRIER_APPROACHES = 2
 BARRIER_TAIL_FRAMES = 500
 # How long a checkpoint may wait for a read mark of ours that nothing shows to be in its way.
 HAND_OVER_SECONDS = 0.02
+# Under commits the mark follows the end of the log at this distance: nobody waits while writers write.
+HAND_OVER_FLOWING_SECONDS = 0.05
+# How far apart hands change once the log stands still. SQLite's busy handler asks again after 1, 2, 5, 10 …
+# and in the end every 100 ms.
+HAND_OVER_APART_SECONDS = 0.01
+HAND_OVER_APART_MAX_SECONDS = 0.12
 # Close to the high-water mark looks are closer together: a writer at full speed adds a megabyte in this time.
 NEAR_THE_BARRIER_SECONDS = 0.005
 # A log file that grew huge is cut only when nothing has happened for this long.
@@ -77,6 +83,7 @@ class Capture:
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
         self._handed_over = float("-inf")
+        self._still_before = 0.0
         self._barrier_done_at = 0
         self._barriers = 0
         self._barrier_longest_ms = 0.0
@@ -102,13 +109,16 @@ class Capture:
             fresh = self._fresh(seen)
             grew = self._sight(seen, now)
             if fresh and self.pace.due(now, fresh_bytes=fresh * self._frame_bytes, mark_zero=self._mark.zero):
-                seen = self._round()
-            if seen.frames == self._cursor.frames and self._may_be_in_the_way(seen, now):
+                seen = self._round(seen)
+            wait = self._hand_over_in(seen, now)
+            if wait == 0.0:
                 seen = self._hand_over()
             self._checkpoint(seen, now, growing=grew)
             delay = self.pace.next_look(now, pending=self._fresh(seen) > 0)
             if seen.frames * self._frame_bytes > self._limits.coalesce_bytes and delay is not None:
                 delay = min(delay, NEAR_THE_BARRIER_SECONDS)
+            if wait:
+                delay = wait if delay is None else min(delay, wait)
             return delay
 
     def capture_now(self) -> None:
@@ -118,7 +128,7 @@ class Capture:
             seen = self._look()
             self._sight(seen, self._clock.now())
             if self._fresh(seen):
-                self._round()
+                self._round(seen)
 
     def finish(self, *, settle: bool) -> None:
         """Capture what is left; with *settle* the main file is brought up to date for whoever copies it.
@@ -196,34 +206,42 @@ class Capture:
 
     # --- capturing -------------------------------------------------------------------------------------
 
-    def _round(self) -> Observation:
-        """Begin the newer read transaction, capture up to and past its beginning, end the older one."""
-        mark = self.database.begin_next()
-        seen = self._look()
-        self._sight(seen, self._clock.now())
+    def _round(self, seen: Observation) -> Observation:
+        """Capture what was seen. The read transaction held keeps every frame of it, however old it is."""
         overloaded = self._overload.judge(
             self._clock.now(), seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
         )
         while self._fresh(seen):
             self._write(seen, coalesce=overloaded)
         self._units.pages.forget_window()
-        self.database.end_previous()
-        self._mark = mark
         self.pace.captured = self._clock.now()
         self._on_captured()
         return self._look()
 
-    def _may_be_in_the_way(self, seen: Observation, now: float) -> bool:
-        """Whether a newer read transaction could be held where it blocks nobody, all of *seen* being captured.
+    def _hand_over_in(self, seen: Observation, now: float) -> float | None:
+        """Seconds until a newer read transaction has to be begun; None while the one held is in nobody's way.
 
-        One that began before the last commit makes a TRUNCATE wait without moving a frame: nothing would
-        tell us. One that begins when all is in the main file takes read mark 0, unless the checkpoint that
-        moved the last frame has not yet let go of it: then it takes another, and that checkpoint may wait for
-        us. So while looks go on, it is begun anew now and then.
+        A mark before the last commit, or mark 0 once there are frames to move, makes others wait without
+        anything that tells. A checkpoint waits for a *slot*, though, and asks for it ever more rarely, after
+        once and again the time it has waited. A newer transaction takes the lowest free slot: begun too soon
+        after the last, it would be the very slot that is waited for, and rest there. So hands change at once
+        or after twice the time the log had stood still, whichever is later.
         """
-        if self._mark.frames < seen.frames:
-            return True
-        return seen.fully_backfilled and (not self._mark.zero or now - self._handed_over >= HAND_OVER_SECONDS)
+        captured = seen.frames == self._cursor.frames
+        since = now - self._handed_over
+        if captured and seen.fully_backfilled:
+            # Begun anew now and then even with mark 0: a checkpoint that had not yet let go of it when ours
+            # began has driven it into another slot.
+            return 0.0 if not self._mark.zero or since >= HAND_OVER_SECONDS else None
+        if self._mark.zero:
+            return 0.0 if captured else None
+        if self._mark.frames >= seen.frames:
+            return None
+        still = now - self.pace.grew
+        apart = HAND_OVER_FLOWING_SECONDS
+        if still >= HAND_OVER_APART_SECONDS:
+            apart = min(HAND_OVER_APART_MAX_SECONDS, max(HAND_OVER_APART_SECONDS, 2 * self._still_before))
+        return max(0.0, apart - since) if captured else None
 
     def _hand_over(self) -> Observation:
         """A newer read transaction in the place of the older, with nothing left uncaptured between them."""
@@ -232,11 +250,12 @@ class Capture:
         if self._fresh(seen):
             self._sight(seen, self._clock.now())
             while self._fresh(seen):
-                self._write(seen, coalesce=False)
+                self._write(seen, coalesce=self._overload.active)
             self._on_captured()
         self.database.end_previous()
         self._mark = mark
         self._handed_over = self._clock.now()
+        self._still_before = self._handed_over - self.pace.grew
         return seen
 
     def _write(self, seen: Observation, *, coalesce: bool) -> None:
@@ -291,7 +310,7 @@ class Capture:
         # The bulk first, while writers still write: what is left to do under the barrier is what they wait for.
         for _ in range(BARRIER_APPROACHES):
             left = self._fresh(seen)
-            seen = self._round()
+            seen = self._hand_over()
             self.database.passive()
             if left <= BARRIER_TAIL_FRAMES:
                 break
@@ -300,7 +319,7 @@ class Capture:
                 log.debug("barrier.missed", extra={"frames": seen.frames})
                 return
             began = self._clock.now()
-            self._round()
+            self._hand_over()
             self.database.passive_under_barrier(BARRIER_PATIENCE_SECONDS)
             seen = self._look()
             if seen.fully_backfilled:

@@ -16,12 +16,12 @@ SUSTAINED_SECONDS = 0.25
 # The timer. A look is cheap, waking up for it is not (0.1 ms of a core): what is looked for between captures
 # is only who waits for our read mark, and when a commit came, to the precision of recorded times.
 POLL_MIN_SECONDS = 0.003
-POLL_MAX_SECONDS = 0.025
+POLL_MAX_SECONDS = 0.015
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 8 << 20
 # A FULL, RESTART or TRUNCATE checkpoint that waits for our read mark keeps writers out and moves nothing, so all
 # there is to see is a log that stands still. After this long without a new frame we make way.
-STILL_SECONDS = 0.1
+STILL_SECONDS = 0.02
 
 
 @dataclass(slots=True)
