@@ -48,7 +48,7 @@ class Agent:
             "ship", min(8, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail
         )
         self._followers = [
-            Follower(each, self._clock, self._watcher, self._local, self._remote, self._fail)
+            Follower(each, self._clock, self._watcher, self._local, self._remote, self._database_failed)
             for each in found
         ]
 
@@ -86,6 +86,7 @@ class Agent:
         for follower in self._followers:
             follower.hurry()
         while waiting:
+            waiting = {each: place for each, place in waiting.items() if each.failure is None}
             for follower in list(waiting):
                 place = waiting[follower] or follower.capture_now()
                 waiting[follower] = place
@@ -97,6 +98,9 @@ class Agent:
                 raise Interrupted("not everything reached the stores in time", hint="see `status`")
             if waiting:
                 self._ended.wait(0.01)
+        for follower in self._followers:
+            if follower.failure is not None:
+                raise follower.failure
 
     def stop(self, *, settle: bool = False, ship_seconds: float = 10.0) -> None:
         """Capture the rest, ship it for at most *ship_seconds*, and let go.
@@ -132,6 +136,11 @@ class Agent:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _database_failed(self, failure: BaseException) -> None:
+        """One database that cannot be followed is no reason to leave the others alone."""
+        if all(follower.failure is not None for follower in self._followers):
+            self._fail(failure)
 
     def _fail(self, failure: BaseException) -> None:
         if self._failure is None:

@@ -281,7 +281,7 @@ class FullBackup:
     def _confirm(self, packs: Iterable[str]) -> None:
         """Every pack the manifest will name is there."""
         for name in self._missing(packs, set()):
-            raise ObjectNotFound(name, hint="a pack of an earlier full is missing; see `verify`")
+            raise ObjectNotFound(name, hint="a pack of a full backup is missing")
 
     def _missing(self, packs: Iterable[str], there: set[str]) -> list[str]:
         """Those of *packs* that are not in the store; *there* is known to be."""
@@ -304,9 +304,15 @@ class FullBackup:
             if missing := self._missing(manifest.head.packs, there):
                 log.error("full.incomplete", extra={"key": str(name), "error": f"{missing[0]} is missing"})
                 continue
-            if (manifest.head.chunk_bytes, manifest.head.page_size) == (chunk_bytes, page_size):
-                return manifest
-            return None
+            if (manifest.head.chunk_bytes, manifest.head.page_size) != (chunk_bytes, page_size):
+                return None
+            try:
+                self._confirm(manifest.head.packs)
+            except ObjectNotFound as exc:
+                # Its chunks cannot be had any more: everything is stored again, and the next full builds on that.
+                log.error("full.incomplete", extra={"key": str(name), "error": str(exc)})
+                continue
+            return manifest
         return None
 
 

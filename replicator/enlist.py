@@ -7,7 +7,7 @@ import secrets
 import socket
 
 from replicator.clock import Clock
-from replicator.core.errors import ObjectExists, ObjectNotFound, OwnershipLost
+from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, OwnershipLost
 from replicator.core.full import ManifestHead, decode_manifest
 from replicator.core.names import (
     FULL,
@@ -113,6 +113,8 @@ def newest_in(store: Store, generation: GenerationId) -> Newest:
     if last is not None:
         for view in split_units(store.get(str(last))):
             unit = bytes(view)
+        if unit is None:
+            raise ObjectCorrupt(f"{last} is empty")
     return Newest(unit, fulls_in(store, generation))
 
 

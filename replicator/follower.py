@@ -62,6 +62,8 @@ class Follower:
         self._fail = fail
         self.path = config.path
         self.stopping = False
+        self.failure: ReplicatorError | None = None
+        """What ended the replication of this database for good."""
         self.began = threading.Event()
         """Set once the database is followed, or found to be waited for."""
         self.marks = Marks()
@@ -73,6 +75,7 @@ class Follower:
         self._checkpoint: Checkpoint | None = None
         self._finished = False
         self._opened = False
+        self._enlisting = threading.Lock()
 
     # --- opening and closing ---------------------------------------------------------------------------
 
@@ -96,7 +99,7 @@ class Follower:
         self._follow_task = Task(f"follow {self.path}", self._follow_step)
         self._checkpoint_task = Task(f"checkpoint {self.path}", self._checkpoint.step)
         for line in self._lines:
-            line.ship_task = Task(f"ship {line.store.url}", line.ship.step)
+            line.ship_task = Task(f"ship {line.store.url}", self._ship_step(line))
             line.backup_task = Task(f"backup {line.store.url}", self._backup_step(line))
             self._remote.wake(line.ship_task)
         self._status_task = Task(f"status {self.path}", self._status.step)
@@ -155,7 +158,7 @@ class Follower:
         ship = Ship(
             store, self._spool, self.state, self.marks, self._clock,
             interval=self._config.ship_pause, spool_bytes_max=self._config.spool_bytes_max,
-            enlist=lambda: enlist(store, self.state, self._clock, take_over=self._config.take_over),
+            enlist=lambda: self._enlist(store),
             newest=lambda generation: newest_in(store, generation),
             need_full=lambda: self._wake_backup(store),
         )  # fmt: skip
@@ -173,7 +176,7 @@ class Follower:
         """
         for line in self._lines:
             try:
-                enlist(line.store, self.state, self._clock, take_over=self._config.take_over)
+                self._enlist(line.store)
             except StoreError as exc:
                 log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
                 self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
@@ -181,6 +184,11 @@ class Follower:
             # No store could be asked. If one turns out to belong to another database, it is refused then.
             self.state.repository, self.state.epoch = secrets.token_hex(16), 1
             self.state.save()
+
+    def _enlist(self, store: Store) -> None:
+        """One at a time: the follow task and the ship of a store both begin with it."""
+        with self._enlisting:
+            enlist(store, self.state, self._clock, take_over=self._config.take_over)
 
     def _recover(self) -> Recovered | None:
         wanted = self.state.generation.record.generation if self.state.generation else None
@@ -196,12 +204,37 @@ class Follower:
 
     def _follow_step(self, now: float) -> float | None:
         assert self._follow is not None
-        if self._finished:
+        if self._finished or self.failure is not None:
             return None
-        delay = self._follow.step(now)
+        try:
+            delay = self._follow.step(now)
+        except ReplicatorError as exc:
+            self._give_up(exc)
+            return None
         if self._follow.settled_in:
             self.began.set()
         return delay
+
+    def _ship_step(self, line: _Line) -> Callable[[float], float | None]:
+        def step(now: float) -> float | None:
+            try:
+                return None if self.failure is not None else line.ship.step(now)
+            except ReplicatorError as exc:
+                self._give_up(exc)
+                return None
+
+        return step
+
+    def _give_up(self, failure: ReplicatorError) -> None:
+        """This database cannot be replicated any more; what becomes of the others, the agent decides."""
+        self.failure = failure
+        log.error("database.failed", extra={"db": self.path, "error": str(failure), "hint": failure.hint})
+        self.marks.error(LastError(self._clock.wall(), self.path, str(failure), failure.hint))
+        if self._follow is not None:
+            self._follow.finish(settle=False)
+        self.marks.source(phase="failed", reason=str(failure))
+        self.began.set()
+        self._fail(failure)
 
     def _backup_step(self, line: _Line) -> Callable[[float], float | None]:
         def step(_now: float) -> float | None:
@@ -218,8 +251,9 @@ class Follower:
                 return BACKUP_RETRY_SECONDS
             except Interrupted:
                 return None
-            except OwnershipLost:
-                raise
+            except OwnershipLost as exc:
+                self._give_up(exc)
+                return None
             except ReplicatorError as exc:
                 log.error("full.failed", extra={"store": line.store.url, "error": str(exc), "hint": exc.hint})
                 self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))

@@ -12,7 +12,7 @@ from replicator.core.position import Position
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The database side. ``phase`` is waiting, following or stopped; times in microseconds."""
+    """The database side. ``phase`` is waiting, following, failed or stopped; times in microseconds."""
 
     phase: str = "waiting"
     reason: str = ""

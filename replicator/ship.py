@@ -115,6 +115,9 @@ class Ship:
             delay = self._retry if exc.retryable else DENIED_SECONDS
             self._retry = min(self._retry * 2, RETRY_MAX_SECONDS)
             self._retry_at = now + delay
+            # It may come back emptied, or as another one: asked anew, it says what it still has.
+            self._enlisted = self._ready = False
+            self._announced.clear()
             self._tell(exc)
             return delay
 
@@ -374,7 +377,8 @@ class Ship:
                 spool_bytes=self._spool.bytes_from(place),
                 oldest_unshipped=self._oldest_from(place),
             )
-        self._marks.error(LastError(self._clock.wall(), self._store.url, str(exc), exc.hint))
+        if place is not None or self._reserved is not None:  # else it keeps saying that the queue was dropped
+            self._marks.error(LastError(self._clock.wall(), self._store.url, str(exc), exc.hint))
 
     def _recovered(self) -> None:
         if self._failures:

@@ -104,6 +104,8 @@ class Spool:
         On failure nothing was added: the caller may try the same unit again.
         """
         with mapped_errors(f"cannot write to the spool {self._folder}"):
+            if self._fd < 0:
+                self._open_last()  # a rewind that could not end
             if self._written.offset >= FILE_BYTES:
                 self._begin_file()
             number, offset = self._written.number, self._written.offset

@@ -110,7 +110,8 @@ class Capture:
             grew = self._sight(seen, now)
             if fresh and self.pace.due(now, fresh_bytes=fresh * self._frame_bytes, mark_zero=self._mark.zero):
                 seen = self._round(seen)
-            wait = self._hand_over_in(seen, now)
+                fresh = 0
+            wait = self._hand_over_in(seen, now) if not fresh else None
             if wait == 0.0:
                 seen = self._hand_over()
             self._checkpoint(seen, now, growing=grew)
@@ -220,6 +221,7 @@ class Capture:
 
     def _hand_over_in(self, seen: Observation, now: float) -> float | None:
         """Seconds until a newer read transaction has to be begun; None while the one held is in nobody's way.
+        Asked when all that was seen is captured; what came since is captured on the way.
 
         A mark before the last commit, or mark 0 once there are frames to move, makes others wait without
         anything that tells. A checkpoint waits for a *slot*, though, and asks for it ever more rarely, after
@@ -227,21 +229,20 @@ class Capture:
         after the last, it would be the very slot that is waited for, and rest there. So hands change at once
         or after twice the time the log had stood still, whichever is later.
         """
-        captured = seen.frames == self._cursor.frames
         since = now - self._handed_over
-        if captured and seen.fully_backfilled:
+        if seen.fully_backfilled and seen.frames == self._cursor.frames:
             # Begun anew now and then even with mark 0: a checkpoint that had not yet let go of it when ours
             # began has driven it into another slot.
             return 0.0 if not self._mark.zero or since >= HAND_OVER_SECONDS else None
         if self._mark.zero:
-            return 0.0 if captured else None
+            return 0.0 if seen.frames else None
         if self._mark.frames >= seen.frames:
             return None
         still = now - self.pace.grew
         apart = HAND_OVER_FLOWING_SECONDS
         if still >= HAND_OVER_APART_SECONDS:
             apart = min(HAND_OVER_APART_MAX_SECONDS, max(HAND_OVER_APART_SECONDS, 2 * self._still_before))
-        return max(0.0, apart - since) if captured else None
+        return max(0.0, apart - since)
 
     def _hand_over(self) -> Observation:
         """A newer read transaction in the place of the older, with nothing left uncaptured between them."""

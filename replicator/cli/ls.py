@@ -16,7 +16,14 @@ from replicator.core.errors import ObjectCorrupt, ReplicatorError
 from replicator.core.full import decode_manifest
 from replicator.core.names import FullName, SegmentName
 from replicator.core.times import format_time
-from replicator.restore import Repository, RestorePoint, newest_point, oldest_point, read_repository
+from replicator.restore import (
+    Repository,
+    RestorePoint,
+    last_segment,
+    newest_point,
+    oldest_point,
+    read_repository,
+)
 from replicator.store import open_store
 
 # A manifest is read for its exact time and the size of its database as long as that costs next to nothing.
@@ -226,7 +233,7 @@ def _segment(repository: Repository, name: SegmentName) -> dict[str, Any]:
 
 
 def _tail(repository: Repository, listing: GenerationListing) -> dict[str, Any]:
-    last = repository.units(listing.segments[-1])[-1].header
+    last = last_segment(repository, listing)[-1].header
     return {
         "count": len(listing.segments),
         "bytes": sum(repository.catalogue.sizes[str(each)] for each in listing.segments),

@@ -13,7 +13,7 @@ from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, decode_generation, decode_repository
 from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore
 from replicator.core.times import format_time
-from replicator.core.unit import HEADER_SIZE, Unit, decode_unit, parse_unit_header, split_units
+from replicator.core.unit import HEADER_SIZE, Unit, UnitHeader, decode_unit, parse_unit_header, split_units
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,13 @@ class Repository:
             if len(self._segments) > 4:
                 self._segments.clear()
             content = self.store.get(str(name))
-            self._segments[name] = tuple(decode_unit(view) for view in split_units(content))
+            try:
+                units = tuple(decode_unit(view) for view in split_units(content))
+            except ObjectCorrupt as exc:
+                raise ObjectCorrupt(f"{name} is damaged: {exc}", hint=exc.hint) from exc
+            if not units:
+                raise ObjectCorrupt(f"{name} is damaged: it is empty")
+            self._segments[name] = units
         return self._segments[name]
 
     def begins(self, name: SegmentName) -> int:
@@ -134,12 +140,29 @@ def newest_point(repository: Repository, listing: GenerationListing) -> RestoreP
     """The newest restore point of a generation that has a full."""
     full = repository.full_point(listing.fulls[-1])
     for name in reversed(listing.segments):
-        for unit in reversed(repository.units(name)):
+        units = repository.units(name)
+        if not holds_what_it_says(name, units[0].header):
+            continue  # a stray: it lies under a name that is not its own, and nothing chains to it
+        for unit in reversed(units):
             if unit.header.commits and unit.header.txid_last > full.position.txid:
                 return _point(unit, len(unit.entries) - 1)
             if unit.header.txid_last <= full.position.txid:
                 return full
     return full
+
+
+def last_segment(repository: Repository, listing: GenerationListing) -> tuple[Unit, ...]:
+    """The units of the newest segment that lies under its own name; there is at least one segment."""
+    for name in reversed(listing.segments):
+        units = repository.units(name)
+        if holds_what_it_says(name, units[0].header):
+            return units
+    raise ObjectCorrupt(f"no segment of generation {listing.generation} lies under its own name")
+
+
+def holds_what_it_says(name: SegmentName, first: UnitHeader) -> bool:
+    """Whether a segment lies under the name that its first unit spells."""
+    return SegmentName(first.generation, first.txid_first, first.part) == name
 
 
 def oldest_point(repository: Repository, listing: GenerationListing) -> RestorePoint:

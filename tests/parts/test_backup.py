@@ -80,6 +80,8 @@ class Site:
     def settle(self) -> None:
         """Everything captured moves into the main file."""
         _ = self.capture
+        self.clock.advance(1.0)  # long enough for our read mark to follow
+        self.follow.step(self.clock.now())
         self.app.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self.follow.step(self.clock.now())
 

@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
+from replicator.core.errors import NotWalMode
 from tests.parts.rig import Rig
 from tests.support.app import App
 
@@ -44,3 +47,24 @@ def test_databases_of_one_folder_and_of_others_are_followed_by_one_agent(tmp_pat
         app.close()
         os.makedirs(rig.folder, exist_ok=True)
         rig.assert_equal()
+
+
+def test_a_database_that_cannot_be_followed_leaves_the_others_alone(tmp_path: Path) -> None:
+    """It is named as failed, with its reason; the agent goes on for the rest, and says so when asked to wait."""
+    good, bad = Rig(tmp_path / "good"), Rig(tmp_path / "bad")
+    for rig in (good, bad):
+        rig.folder.mkdir()
+    with App(good.database) as app, App(bad.database, wal=False) as rollback:
+        rollback.insert(1)
+        agent = Agent([good.config(), bad.config()])
+        agent.start()
+        try:
+            app.insert(5)
+            with pytest.raises(NotWalMode):
+                agent.wait_captured_and_shipped(20)
+
+            assert "failed" == agent.status()[bad.database].source.phase
+            assert "following" == agent.status()[good.database].source.phase
+        finally:
+            agent.stop()
+        good.assert_equal()

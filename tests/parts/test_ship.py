@@ -661,6 +661,10 @@ def test_a_queue_beyond_its_limit_is_dropped_loudly(narrow: Pier) -> None:
     assert "outgrew its limit" in error.message
     assert error == narrow.marks.snapshot().error
     assert 0 == narrow.marks.snapshot().stores[narrow.store.url].spool_bytes
+    assert not narrow.ship.has_shipped(narrow.spool.end)
+    faulty(narrow).away = False
+    narrow.step()
+
     assert narrow.ship.needs_full
     assert not narrow.ship.has_shipped(narrow.spool.end)
 
