@@ -43,7 +43,9 @@ class Scene:
         command = [sys.executable, "-m", "tests.support.agent_process", self.database, self.store]
         with open(self.folder / "agent.log", "ab") as log:
             agent = subprocess.Popen(
-                [*command, "--interval", interval, *more], stdout=subprocess.PIPE, stderr=log
+                [*command, "--interval", interval, "--every-commit", *more],
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
         with agent.stdout as ready:  # type: ignore[union-attr]
             ready.readline()  # follows from here on

@@ -1,13 +1,16 @@
 """An agent in a process of its own, for tests that kill it: python -m tests.support.agent_process DB STORE."""
 
 import argparse
+import functools
 import logging
 import signal
 import sys
 import threading
 
+from replicator import config
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
+from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ReplicatorError
 
 
@@ -20,6 +23,7 @@ def main() -> int:
     parser.add_argument("--spool-bytes", type=int, default=1 << 30)
     parser.add_argument("--barrier", default="auto")
     parser.add_argument("--high-bytes", type=int, default=0)
+    parser.add_argument("--every-commit", action="store_true", help="no merging of commits under overload")
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()
@@ -29,6 +33,9 @@ def main() -> int:
         format="%(relativeCreated)d %(name)s %(message)s %(reason)s",
     )
     logging.getLogger().handlers[0].formatter = _Formatter()
+    if given.every_commit:
+        # No setting: an operator has no use for a log without bound. A test that looks for every commit has.
+        config.CheckpointLimits = functools.partial(CheckpointLimits, coalesce_bytes=1 << 60)  # type: ignore
     agent = Agent(
         [
             DatabaseConfig(
