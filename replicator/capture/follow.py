@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 # Events can be lost without a word; this is how late a commit is seen at the worst. An idle look costs
 # some ten microseconds.
 SAFETY_POLL_SECONDS = 5.0
+# Where the system gives us no events: late by this at the worst, for a hundredth of a core.
+BLIND_POLL_SECONDS = 0.05
 # An application that is just making its database shows an empty file, then one not yet in WAL mode.
 GRACE_SECONDS = 3.0
 CAPTURE_RETRY_SECONDS = 1.0
@@ -86,6 +88,7 @@ class Follow:
         self._request_passive = request_passive
         self._watch = watch
         self._watching = False
+        self._refused_until = float("-inf")
         self._waits = False
         self._identified = float("-inf")
         self._lock = threading.RLock()
@@ -152,22 +155,24 @@ class Follow:
             self._close()
             raise SourceGone(f"{self.database.path} was deleted or replaced")
         delay = capture.step(now)
-        self._arm(not capture.pace.sustained(now))
+        self._arm(not capture.pace.sustained(now), now)
         if delay is None:
             self._settle(capture)
-            return SAFETY_POLL_SECONDS
+            return SAFETY_POLL_SECONDS if self._watching else BLIND_POLL_SECONDS
         return delay
 
     def _replaced(self, now: float) -> bool:
         self._identified = now
         return self.database.replaced
 
-    def _arm(self, wanted: bool) -> None:
+    def _arm(self, wanted: bool, now: float) -> None:
         """Events on or off; what happened just before they are on is not reported, so look once more."""
-        if wanted != self._watching:
+        if wanted != self._watching and now >= self._refused_until:
             self._watching = self._watch(wanted)
             if self._watching:
                 self._event.set()
+            elif wanted:
+                self._refused_until = now + SAFETY_POLL_SECONDS
 
     def _settle(self, capture: Capture) -> None:
         """At rest: a main file that changed though no frame was moved into it was changed past the log."""
@@ -195,22 +200,26 @@ class Follow:
             mark = self.database.begin_next()
             self.database.end_previous()
             placed = self._place()
-            self.capture = Capture(
+            capture = Capture(
                 self.database, self._spool, self._marks, self._clock,
                 lineage=placed.lineage, tip=placed.tip, pages=placed.pages,
                 interval=self._settings.interval, limits=self._settings.limits,
                 on_captured=self._on_captured, request_passive=self._request_passive,
             )  # fmt: skip
-            self.capture.begin(mark)
+            capture.begin(mark)
             if placed.tip.rolling is None and self._state.generation is not None:
-                self.capture.capture_now()
+                capture.capture_now()
                 base = self._state.generation.base_checksum
                 assert base is not None
-                self._state.remember_checksum(*self.capture.settle_checksum(base))
+                self._state.remember_checksum(*capture.settle_checksum(base))
+            self.capture = (
+                capture  # only now: a full backup begins as soon as it sees one, and needs the checksum
+            )
         except BaseException:
             self._close()
             raise
         self._followed_once, self._waiting_since, self._settled = True, None, None
+        self._refused_until = float("-inf")
         if placed.began is not None:
             self._on_generation()
         self._on_captured()
@@ -282,8 +291,8 @@ class Follow:
                 raise exc
             return 0.1
         # Anew each time: the folder may have been made, or made again, since.
-        self._arm(False)
-        self._arm(True)
+        self._arm(False, now)
+        self._arm(True, now)
         self._waits = True
         return WAITING_POLL_SECONDS
 
@@ -298,9 +307,8 @@ class Follow:
 
     def _close(self) -> None:
         if self.capture is not None:
-            last = self.capture.describe()
-            self._marks.live = dict
-            self._marks.source(**last)
+            self._marks.source(**self.capture.describe())
             self.capture.close()
+        self._marks.live = dict
         self.capture = None
         self.database.close()

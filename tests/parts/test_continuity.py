@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from replicator.agent import Agent
+from replicator.capture import Capture
 from replicator.capture.place import FIRST_RUN
 from replicator.core.errors import NotADatabase, NotWalMode, OwnershipLost
 from tests.parts.rig import Rig
@@ -92,6 +93,32 @@ def test_a_lost_state_folder_and_log_lose_no_continuity_if_nothing_changed(rig: 
 
     assert [FIRST_RUN] == rig.generations()
     rig.assert_equal()
+
+
+def test_nobody_sees_a_capture_whose_checksum_is_still_looked_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full backup began as soon as it saw one, found no checksum, and gave the generation up for nothing."""
+    seen: list[object] = []
+    settle = Capture.settle_checksum
+
+    def looked(self: Capture, base: int) -> tuple[int, int]:
+        follow = agent._followers[0]._follow
+        assert follow is not None
+        seen.append(follow.capture)
+        return settle(self, base)
+
+    with App(rig.database) as app:
+        app.insert(3)
+        rig.once()
+        app.insert(3)
+        monkeypatch.setattr(Capture, "settle_checksum", looked)
+        agent = Agent([rig.config()])
+        with agent:
+            agent.wait_captured_and_shipped(20)
+
+    assert [None] == seen
+    assert [FIRST_RUN] == rig.generations()
 
 
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])

@@ -1,6 +1,8 @@
 """Several databases in one agent: one watcher, one pool, and none holds up another."""
 
+import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -37,9 +39,10 @@ def test_databases_of_one_folder_and_of_others_are_followed_by_one_agent(tmp_pat
             if all(shipped):
                 break
             assert not agent.wait(0.02)
-        watches = agent._watcher._observer.emitters
+        observer = agent._watcher._observer
 
-        assert len(watches) <= 2
+        assert observer is not None
+        assert len(observer.emitters) <= 2
         assert "waiting" == agent.status()[missing.path].source.phase
     finally:
         agent.stop()
@@ -68,3 +71,30 @@ def test_a_database_that_cannot_be_followed_leaves_the_others_alone(tmp_path: Pa
         finally:
             agent.stop()
         good.assert_equal()
+
+
+def test_without_events_commits_are_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The system's limit on watches is reached: said once, and the looks are closer together."""
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    monkeypatch.setattr("replicator.source.watcher.Observer", refuse)
+    rig = Rig(tmp_path)
+    with App(rig.database) as app:
+        app.insert(1)
+        agent = Agent([rig.config()])
+        agent.start()
+        agent.wait_captured_and_shipped(20)
+        assert not agent.wait(2.5)  # past the looks that follow every commit
+        before = agent.status()[rig.database].source.captured
+        app.insert(1)
+        began = time.monotonic()
+        while agent.status()[rig.database].source.captured == before:
+            assert not agent.wait(0.005)
+            assert time.monotonic() - began < 1.5  # the safety poll comes at 5 s
+        agent.stop()
+
+    assert 1 == [each.message for each in caplog.records].count("events.refused")
