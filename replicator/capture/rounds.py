@@ -36,14 +36,14 @@ BARRIER_PATIENCE_SECONDS = 0.05
 # The tail is captured again until it is this short, but not for ever: a writer may be as fast as we are.
 BARRIER_APPROACHES = 2
 BARRIER_TAIL_FRAMES = 500
-# How long a checkpoint may wait for a read mark of ours that nothing shows to be in its way.
-HAND_OVER_SECONDS = 0.02
-# Under commits the mark follows the end of the log at this distance: nobody waits while writers write.
-HAND_OVER_FLOWING_SECONDS = 0.05
-# How far apart hands change once the log stands still. SQLite's busy handler asks again after 1, 2, 5, 10 …
-# and in the end every 100 ms.
-HAND_OVER_APART_SECONDS = 0.01
-HAND_OVER_APART_MAX_SECONDS = 0.12
+# Mark 0 is taken anew this often while everything is in the main file.
+ZERO_AGAIN_SECONDS = 0.02
+# Under overload hands change no more often: each time costs a unit of its own, and a sync.
+HAND_OVER_OVERLOADED_SECONDS = 0.05
+# A checkpoint that began to wait for our slot while hands changed has asked for it again after this long.
+# SQLite asks after as long again as it has waited, and 2 ms; the rest is for a machine that is late.
+ASKED_AGAIN_SECONDS = 0.02
+ASKED_AGAIN_TIMES = 3
 # Close to the high-water mark looks are closer together: a writer at full speed adds a megabyte in this time.
 NEAR_THE_BARRIER_SECONDS = 0.005
 # A log file that grew huge is cut only when nothing has happened for this long.
@@ -83,7 +83,8 @@ class Capture:
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
         self._handed_over = float("-inf")
-        self._still_before = 0.0
+        self._doubtful_at = -1
+        self._doubtful_until = float("-inf")
         self._barrier_done_at = 0
         self._barriers = 0
         self._barrier_longest_ms = 0.0
@@ -113,7 +114,7 @@ class Capture:
                 fresh = 0
             wait = self._hand_over_in(seen, now) if not fresh else None
             if wait == 0.0:
-                seen = self._hand_over()
+                seen, wait = self._hand_over(), None
             self._checkpoint(seen, now, growing=grew)
             delay = self.pace.next_look(now, pending=self._fresh(seen) > 0)
             if seen.frames * self._frame_bytes > self._limits.coalesce_bytes and delay is not None:
@@ -224,28 +225,32 @@ class Capture:
         Asked when all that was seen is captured; what came since is captured on the way.
 
         A mark before the last commit, or mark 0 once there are frames to move, makes others wait without
-        anything that tells. A checkpoint waits for a *slot*, though, and asks for it ever more rarely, after
-        once and again the time it has waited. A newer transaction takes the lowest free slot: begun too soon
-        after the last, it would be the very slot that is waited for, and rest there. So hands change at once
-        or after twice the time the log had stood still, whichever is later.
+        anything that tells; so hands change with every round.
         """
         since = now - self._handed_over
         if seen.fully_backfilled and seen.frames == self._cursor.frames:
             # Begun anew now and then even with mark 0: a checkpoint that had not yet let go of it when ours
             # began has driven it into another slot.
-            return 0.0 if not self._mark.zero or since >= HAND_OVER_SECONDS else None
+            return 0.0 if not self._mark.zero or since >= ZERO_AGAIN_SECONDS else None
         if self._mark.zero:
             return 0.0 if seen.frames else None
         if self._mark.frames >= seen.frames:
             return None
-        still = now - self.pace.grew
-        apart = HAND_OVER_FLOWING_SECONDS
-        if still >= HAND_OVER_APART_SECONDS:
-            apart = min(HAND_OVER_APART_MAX_SECONDS, max(HAND_OVER_APART_SECONDS, 2 * self._still_before))
-        return max(0.0, apart - since)
+        not_before = HAND_OVER_OVERLOADED_SECONDS - since if self._overload.active else 0.0
+        if seen.frames == self._doubtful_at:
+            not_before = max(not_before, self._doubtful_until - now)
+        return max(0.0, not_before)
 
     def _hand_over(self) -> Observation:
-        """A newer read transaction in the place of the older, with nothing left uncaptured between them."""
+        """A newer read transaction in the place of the older, with nothing left uncaptured between them.
+
+        A checkpoint waits for a *slot*, whatever mark it holds meanwhile, and a newer transaction takes the
+        lowest free one: it may be the very slot we just let go of, and there we would rest. Such a checkpoint
+        keeps writers out. So if the log ends where our mark is once hands have changed, whoever waits for the
+        slot sees the same end, and we share the mark from then on instead of taking a slot. If commits came
+        meanwhile, hands do not change again until another shows that nobody waits, or until it has asked.
+        """
+        began = self._clock.now()
         mark = self.database.begin_next()
         seen = self._look()
         if self._fresh(seen):
@@ -255,8 +260,11 @@ class Capture:
             self._on_captured()
         self.database.end_previous()
         self._mark = mark
-        self._handed_over = self._clock.now()
-        self._still_before = self._handed_over - self.pace.grew
+        self._handed_over = now = self._clock.now()
+        seen = self._look()
+        self._sight(seen, now)
+        self._doubtful_at = seen.frames if seen.frames > mark.frames else -1
+        self._doubtful_until = now + max(ASKED_AGAIN_SECONDS, ASKED_AGAIN_TIMES * (now - began))
         return seen
 
     def _write(self, seen: Observation, *, coalesce: bool) -> None:

@@ -20,8 +20,11 @@ POLL_MAX_SECONDS = 0.015
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 8 << 20
 # A FULL, RESTART or TRUNCATE checkpoint that waits for our read mark keeps writers out and moves nothing, so all
-# there is to see is a log that stands still. After this long without a new frame we make way.
-STILL_SECONDS = 0.02
+# there is to see is a log that stands still. After this long without a new frame we make way: it has asked for
+# the third time, 18 ms after it began, or is just about to, and the time after that will be 33 ms.
+STILL_SECONDS = 0.015
+# Once made way for, it moves frames and waits for us a second time: looked for closely, or it is 53 ms.
+POLL_STILL_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -51,7 +54,10 @@ class Pace:
         """Seconds until the next look; None to rest until woken. *pending*: frames wait for their interval."""
         due = max(0.0, self.captured + self.interval - now)
         if self.sustained(now):
-            return min(self.poll, due) if pending else self.poll
+            still = now - self.grew
+            if still >= STILL_SECONDS:
+                return min(self.poll, POLL_STILL_SECONDS, due if pending else POLL_STILL_SECONDS)
+            return min(self.poll, due, STILL_SECONDS - still) if pending else self.poll
         if pending:
             return due
         if now - max(self.woken, self.grew) >= RELOOK_FOR_SECONDS:

@@ -11,6 +11,7 @@ from replicator.core.following import (
     MUCH_FRAMES,
     POLL_MAX_SECONDS,
     POLL_MIN_SECONDS,
+    POLL_STILL_SECONDS,
     RELOOK_FIRST_SECONDS,
     RELOOK_FOR_SECONDS,
     RELOOK_MAX_SECONDS,
@@ -71,8 +72,17 @@ def test_an_event_begins_the_looks_anew() -> None:
         (LONG_AGO, 1.0, LONG_AGO, 1.0, True, 0.0),
         (0.0, 1.0, 0.25, 1.0, True, 0.75),
         (0.0, 0.0, 0.0, 1.0, True, POLL_MAX_SECONDS),  # commits keep coming: on the timer
-        (0.0, SUSTAINED_SECONDS - 0.01, 0.0, 1.0, False, POLL_MAX_SECONDS),
-        (0.0, 0.1, 0.0, 0.03, False, 0.015),
+        (0.0, STILL_SECONDS / 2, 0.0, 1.0, False, POLL_MAX_SECONDS),
+        (0.0, 0.0, 0.0, 0.02, False, 0.01),
+        (
+            0.0,
+            STILL_SECONDS / 2,
+            0.0,
+            1.0,
+            True,
+            STILL_SECONDS / 2,
+        ),  # not later than the log stood still enough
+        (0.0, SUSTAINED_SECONDS - 0.01, 0.0, 1.0, False, POLL_STILL_SECONDS),  # somebody may wait for us
         (0.0, 0.1, 0.0, 0.0, False, POLL_MIN_SECONDS),
         (0.0, 0.1, 0.995, 1.0, True, 0.005),  # and never later than what waits is due
         (0.0, 0.1, 2.0, 1.0, True, 0.0),
