@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from replicator.clock import Clock
 from replicator.core.checksum import pages_checksum
 from replicator.core.chunk_table import ChunkTable, Earlier
-from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound
+from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound, OwnershipLost
 from replicator.core.full import (
     FRAME_CHUNKS,
     PACK_BYTES,
@@ -27,6 +27,7 @@ from replicator.core.full import (
     chunk_hash,
     decode_manifest,
     encode_manifest,
+    pack_extents,
 )
 from replicator.core.names import FULL, FullName, PackName, parse_name
 from replicator.core.position import Position
@@ -244,7 +245,6 @@ class FullBackup:
             raise ContentDiffers("the database file does not hold what was captured from its log")
         used = sorted(work.table.packs_used())
         packs = tuple(work.packs[number] for number in used)
-        self._confirm(packs)
         renumbered = {old: new for new, old in enumerate(used)}
         runs = tuple(
             replace(run, frame=replace(run.frame, pack=renumbered[run.frame.pack]))
@@ -266,29 +266,35 @@ class FullBackup:
             packs=packs,
             stored_bytes=work.stored_bytes,
         )
-        manifest = encode_manifest(Manifest(head, work.table.hashes, runs))
+        manifest = Manifest(head, work.table.hashes, runs)
+        for missing in self._missing(manifest):
+            raise ObjectNotFound(missing, hint="a pack of this full backup was deleted or cut off meanwhile")
+        encoded = encode_manifest(manifest)
         try:
-            self._store.put(str(head.name), manifest)
+            self._store.put(str(head.name), encoded)
         except ObjectExists:
-            # A full of the same position is there already: it holds the same database.
-            decode_manifest(self._store.get(str(head.name)), str(head.name))
-        work.stored_bytes += len(manifest)
+            # A full of the same position is there already: one of ours holds the same database.
+            theirs = decode_manifest(self._store.get(str(head.name)), str(head.name)).head
+            if (theirs.chain, theirs.checksum) != (head.chain, head.checksum):
+                raise OwnershipLost(
+                    f"another agent wrote {head.name} to {self._store.url}, of another database",
+                    hint="stop one of the two",
+                ) from None
+        work.stored_bytes += len(encoded)
         if running.base_checksum is None:
             self._state.generation = replace(running, base_checksum=base)
             self._state.save()
         return head
 
-    def _confirm(self, packs: Iterable[str]) -> None:
-        """Every pack the manifest will name is there."""
-        for name in self._missing(packs, set()):
-            raise ObjectNotFound(name, hint="a pack of a full backup is missing")
-
-    def _missing(self, packs: Iterable[str], there: set[str]) -> list[str]:
-        """Those of *packs* that are not in the store; *there* is known to be."""
-        unseen = set(packs) - there
-        for folder in sorted({name.rpartition("/")[0] for name in unseen}):
-            unseen -= {each.name for each in self._store.list(folder + "/")}
-        return sorted(unseen)
+    def _missing(self, manifest: Manifest) -> list[str]:
+        """The packs of *manifest* that are not in the store, or not as long there as they have to be."""
+        packs = pack_extents(manifest)
+        missing = set(packs)
+        for folder in sorted({name.rpartition("/")[0] for name in packs}):
+            for each in self._store.list(folder + "/"):
+                if each.name in packs and each.size >= packs[each.name]:
+                    missing.discard(each.name)
+        return sorted(missing)
 
     def _newest_of_month(self, time: int, chunk_bytes: int, page_size: int) -> Manifest | None:
         """The first full of each month refers to nothing older, so no pack outlives its month's fulls."""
@@ -301,17 +307,14 @@ class FullBackup:
             except (ObjectCorrupt, ObjectNotFound) as exc:
                 log.error("full.unreadable", extra={"key": str(name), "error": str(exc)})
                 continue
-            if missing := self._missing(manifest.head.packs, there):
-                log.error("full.incomplete", extra={"key": str(name), "error": f"{missing[0]} is missing"})
+            if missing := self._missing(manifest):
+                # Its chunks cannot be had any more: they are stored again, and the next full builds on those.
+                log.error(
+                    "full.incomplete", extra={"key": str(name), "error": f"{missing[0]} is missing or short"}
+                )
                 continue
             if (manifest.head.chunk_bytes, manifest.head.page_size) != (chunk_bytes, page_size):
                 return None
-            try:
-                self._confirm(manifest.head.packs)
-            except ObjectNotFound as exc:
-                # Its chunks cannot be had any more: everything is stored again, and the next full builds on that.
-                log.error("full.incomplete", extra={"key": str(name), "error": str(exc)})
-                continue
             return manifest
         return None
 

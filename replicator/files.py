@@ -22,7 +22,7 @@ _LOCK_ATTEMPTS = 20
 
 @contextlib.contextmanager
 def mapped_errors(what: str) -> Iterator[None]:
-    """Translate OSError once, at the edge: full, denied, or unavailable for now."""
+    """Translate OSError once, at the edge: full, denied, or unavailable for now; for whoever tries again."""
     try:
         yield
     except OSError as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import threading
 from collections.abc import Callable
@@ -13,7 +14,14 @@ from replicator.capture import Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
-from replicator.core.errors import Interrupted, ObjectCorrupt, OwnershipLost, ReplicatorError, StoreError
+from replicator.core.errors import (
+    Interrupted,
+    ObjectCorrupt,
+    OwnershipLost,
+    ReplicatorError,
+    StoreError,
+    UsageError,
+)
 from replicator.core.position import Position
 from replicator.enlist import enlist, newest_in, recover
 from replicator.loop import Loop, Task
@@ -29,6 +37,18 @@ from replicator.store import Store, open_store
 log = logging.getLogger(__name__)
 
 BACKUP_RETRY_SECONDS = 5.0
+
+
+def _require_apart(store: Store, state_folder: str) -> None:
+    """What is shipped must not lie among what is still to be shipped, and be cleared away with it."""
+    state = os.path.realpath(state_folder)
+    if os.path.join(os.path.realpath(store.url.removeprefix("file://")), "").startswith(
+        os.path.join(state, "")
+    ):
+        raise UsageError(
+            f"the store {store.url} lies in the state folder {state_folder}",
+            hint="name another folder, best on another disk",
+        )
 
 
 class _Line:
@@ -81,11 +101,13 @@ class Follower:
 
     def open(self) -> None:
         """State and spool; nothing runs yet. Raises OwnershipLost, UsageError, StoreError."""
+        stores = [open_store(url) for url in self._config.stores]
+        for store in stores:
+            _require_apart(store, self.state.folder)
         self.state.open()
         self._opened = True
         self._spool.open()
-        for url in self._config.stores:
-            self._lines.append(self._line(open_store(url)))
+        self._lines += [self._line(store) for store in stores]
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
             clock=self._clock, prepare=self._prepare, recover=self._recover, on_captured=self._wake_ships,

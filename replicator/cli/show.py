@@ -93,7 +93,9 @@ def neighbours(
             for unit in repository.units(name):
                 for entry in unit.entries if unit.header.commits else ():
                     position = Position(listing.generation, entry.txid)
-                    points[entry.txid] = RestorePoint(position, entry.observed, entry.not_before)
+                    points[entry.txid] = RestorePoint(
+                        position, entry.observed, entry.not_before, entry.pages_after
+                    )
     fulls = {full.txid: full for full in listing.fulls}
     oldest = min(fulls)
     there = sorted({each for each in points if each >= oldest} | set(fulls))

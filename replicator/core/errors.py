@@ -90,7 +90,13 @@ class ObjectExists(StoreError):
 
 
 class ObjectCorrupt(ReplicatorError):
+    """``name``: the object, where whoever found the damage knows it."""
+
     exit_code = 13
+
+    def __init__(self, message: str, *, name: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
 
 
 class FormatTooNew(ReplicatorError):

@@ -116,6 +116,15 @@ class Manifest:
     runs: tuple[Run, ...]
 
 
+def pack_extents(manifest: Manifest) -> dict[str, int]:
+    """How many bytes of each pack, counted from its beginning, the manifest needs."""
+    extents = dict.fromkeys(manifest.head.packs, 0)
+    for run in manifest.runs:
+        pack = manifest.head.packs[run.frame.pack]
+        extents[pack] = max(extents[pack], run.frame.offset + run.frame.stored_bytes)
+    return extents
+
+
 def chunk_hash(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).digest()
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
+from replicator.core.names import GenerationName
 from replicator.core.position import GenerationId
 
 FORMAT = 1
@@ -94,8 +95,11 @@ def decode_repository(data: bytes, name: str) -> RepositoryRecord:
 def decode_generation(data: bytes, name: str) -> GenerationRecord:
     loaded = _load(data, name, "replicator-generation")
     previous = loaded.get("previous")
+    generation = GenerationId(_get(loaded, name, "generation", str, "[0-9a-f]{16}"))
+    if str(GenerationName(generation)) != name:
+        raise ObjectCorrupt(f"{name} is the record of generation {generation}")
     return GenerationRecord(
-        generation=GenerationId(_get(loaded, name, "generation", str, "[0-9a-f]{16}")),
+        generation=generation,
         repository=_get(loaded, name, "repository", str, "[0-9a-f]{32}"),
         epoch=_get(loaded, name, "epoch", int),
         began=_get(loaded, name, "began", int),

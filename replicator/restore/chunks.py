@@ -85,6 +85,14 @@ def _piece(batch: list[tuple[Frame, tuple[tuple[int, int], ...]]]) -> _Piece:
 
 
 def _restore_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece) -> tuple[int, int]:
+    try:
+        return _expand_piece(store, manifest, image, piece)
+    except ObjectCorrupt as exc:
+        exc.name = manifest.head.packs[piece.pack]
+        raise
+
+
+def _expand_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece) -> tuple[int, int]:
     head = manifest.head
     pack = head.packs[piece.pack]
     stored = memoryview(store.get_range(pack, piece.offset, piece.length))
@@ -117,6 +125,6 @@ def _name_the_damage(store: Store, manifest: Manifest) -> None:
                 chunk = plain[slot * head.chunk_bytes :][: head.chunk_length(index)]
                 if chunk_hash(chunk) != manifest.hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE]:
                     raise ObjectCorrupt(
-                        f"{pack} is damaged: chunk {index} at byte {frame.offset} has another hash"
+                        f"{pack} is damaged: chunk {index} at byte {frame.offset} has another hash", name=pack
                     )
     raise ObjectCorrupt(f"the chunks of {head.name} do not add up to the checksum of its database")

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from replicator.core.errors import DestinationRefused, UsageError
 from replicator.core.quantities import format_size
-from replicator.files import free_bytes, mapped_errors, sync_folder
+from replicator.files import free_bytes, sync_folder
 from replicator.source.settle import Rest, settle
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 # Room beyond the database itself, so that a full disk is not what the operator has next.
 _SPARE_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def mapped_errors(what: str) -> Iterator[None]:
+    """Nobody tries again by himself here: what the operator has to do first is said."""
+    try:
+        yield
+    except OSError as exc:
+        raise DestinationRefused(
+            f"{what}: {exc.strerror or exc}",
+            hint="the destination is as it was; make room or give permission there, or restore to another folder",
+        ) from exc
+
+
+def temporary_of(path: str, tag: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.restoring-{tag}")
+
+
+def clear_leftovers(path: str) -> None:
+    """Temporary files of restores to *path* that were killed; one that is under way holds a lock on its own."""
+    folder, prefix = os.path.split(temporary_of(path, ""))
+    for name in os.listdir(folder):
+        if not name.startswith(prefix):
+            continue
+        with contextlib.suppress(OSError):
+            fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(os.path.join(folder, name))
+            finally:
+                os.close(fd)
 
 
 def check_destination(path: str, *, overwrite: bool) -> None:

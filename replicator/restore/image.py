@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from collections.abc import Callable
 
 from replicator.core.checksum import pages_checksum
-from replicator.files import FILE_MODE, mapped_errors
+from replicator.files import FILE_MODE
+from replicator.restore.destination import mapped_errors, temporary_of
 
 # Pages changed by units are kept until there are this many bytes of them: most are changed again soon.
 OVERLAY_BYTES = 32 << 20
@@ -19,13 +21,14 @@ class Image:
     """Pages by number, written through a bounded overlay. ``discard`` leaves nothing behind."""
 
     def __init__(self, destination: str, page_size: int) -> None:
-        folder, name = os.path.split(os.path.abspath(destination))
-        self.path = os.path.join(folder, f".{name}.restoring-{secrets.token_hex(4)}")
+        self.path = temporary_of(os.path.abspath(destination), secrets.token_hex(4))
         self.page_size = page_size
         self.pages = 0
         self._overlay: dict[int, bytes] = {}
-        with mapped_errors(f"cannot write in {folder}"):
+        with mapped_errors(f"cannot write {self.path}"):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with contextlib.suppress(OSError):  # no locks there: then nobody takes it for a leftover either
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def resize(self, pages: int) -> None:
         """Set the size of the database; content beyond it is of no meaning until the file is finished."""

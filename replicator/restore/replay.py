@@ -95,7 +95,7 @@ def _check_follows(
 ) -> None:
     header = unit.header
     if header.repository.hex() != head.repository or header.generation != head.generation:
-        raise ObjectCorrupt(f"{name} holds a unit of another repository or generation")
+        raise ObjectCorrupt(f"{name} holds a unit of another repository or generation", name=str(name))
     expected_part = part + 1 if header.part else 0
     if header.txid_first != txid + 1 or header.part != expected_part:
         raise TargetUnreachable(
@@ -104,7 +104,9 @@ def _check_follows(
             hint=f"restore --txid {txid:016x} --generation {header.generation} is the nearest restore point before it",
         )
     if header.chain_before != chain or header.page_size != head.page_size:
-        raise ObjectCorrupt(f"{name} does not chain to what is before it (txid {header.txid_first:016x})")
+        raise ObjectCorrupt(
+            f"{name} does not chain to what is before it (txid {header.txid_first:016x})", name=str(name)
+        )
 
 
 def _units(store: Store, names: tuple[SegmentName, ...], jobs: int) -> Iterator[tuple[SegmentName, Unit]]:
@@ -124,7 +126,7 @@ def _units(store: Store, names: tuple[SegmentName, ...], jobs: int) -> Iterator[
                     for view in split_units(content):
                         yield name, decode_unit(view)
                 except ObjectCorrupt as exc:
-                    raise ObjectCorrupt(f"{name} is damaged: {exc}", hint=exc.hint) from exc
+                    raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
         finally:
             for _, fetched in ahead:
                 fetched.cancel()

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from replicator.core.errors import Interrupted, ProofFailed
-from replicator.core.full import ManifestHead, decode_manifest
+from replicator.core.full import ManifestHead
 from replicator.core.position import Position
 from replicator.core.times import format_time
 from replicator.restore.chunks import restore_chunks
-from replicator.restore.destination import check_destination, check_room, publish
+from replicator.restore.destination import check_destination, check_room, clear_leftovers, publish
 from replicator.restore.image import Image
+from replicator.restore.nearest import nearest_points_named
 from replicator.restore.replay import Replayed, replay
 from replicator.restore.target import Chosen, Repository
 from replicator.source.proof import ask_sqlite
@@ -73,9 +74,10 @@ def restore_chosen(
     began = time.monotonic()
     path = os.path.abspath(output)
     check_destination(path, overwrite=options.overwrite)
-    name = str(chosen.plan.full)
-    manifest = decode_manifest(repository.store.get(name), name)
-    check_room(path, manifest.head.database_bytes)
+    with nearest_points_named(repository):
+        manifest = repository.manifest(chosen.plan.full)
+    clear_leftovers(path)
+    check_room(path, max(manifest.head.pages, chosen.point.pages) * manifest.head.page_size)
 
     def check() -> None:
         if cancelled():
@@ -94,8 +96,9 @@ def restore_chosen(
             done += size
             on_progress(Progress("chunks", done, manifest.head.database_bytes))
 
-        restore_chunks(repository.store, manifest, image, jobs=options.jobs, report=chunks)
-        replayed = fetch.replay(manifest.head, image)
+        with nearest_points_named(repository):
+            restore_chunks(repository.store, manifest, image, jobs=options.jobs, report=chunks)
+            replayed = fetch.replay(manifest.head, image)
         image.finish()
         proved = _prove(image, replayed, options, on_progress, check, remarks)
         image.sync()

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from replicator.core.catalogue import Catalogue, GenerationListing, read_listing
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound, RepositoryNotFound, TargetUnreachable
-from replicator.core.full import decode_manifest
+from replicator.core.full import Manifest, decode_manifest
 from replicator.core.names import REPOSITORY, FullName, GenerationName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, decode_generation, decode_repository
 from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore
 from replicator.core.times import format_time
 from replicator.core.unit import HEADER_SIZE, Unit, UnitHeader, decode_unit, parse_unit_header, split_units
+from replicator.restore.nearest import nearest_points_named
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """A position that can be restored. It was committed after ``not_before``, no later than ``observed``."""
+    """A position that can be restored. It was committed after ``not_before``, no later than ``observed``;
+    the database had ``pages`` pages then."""
 
     position: Position
     observed: int
     not_before: int
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +69,32 @@ class Repository:
             try:
                 units = tuple(decode_unit(view) for view in split_units(content))
             except ObjectCorrupt as exc:
-                raise ObjectCorrupt(f"{name} is damaged: {exc}", hint=exc.hint) from exc
+                raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
             if not units:
-                raise ObjectCorrupt(f"{name} is damaged: it is empty")
+                raise ObjectCorrupt(f"{name} is damaged: it is empty", name=str(name))
             self._segments[name] = units
         return self._segments[name]
 
     def begins(self, name: SegmentName) -> int:
         """When the first commit of a segment was observed: one small read."""
         if name not in self._begins:
-            header = parse_unit_header(self.store.get_range(str(name), 0, HEADER_SIZE))
+            try:
+                header = parse_unit_header(self.store.get_range(str(name), 0, HEADER_SIZE))
+            except ObjectCorrupt as exc:
+                raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
             self._begins[name] = header.observed_first
         return self._begins[name]
 
+    def manifest(self, name: FullName) -> Manifest:
+        try:
+            return decode_manifest(self.store.get(str(name)), str(name))
+        except ObjectCorrupt as exc:
+            exc.name = str(name)
+            raise
+
     def full_point(self, name: FullName) -> RestorePoint:
-        head = decode_manifest(self.store.get(str(name)), str(name)).head
-        return RestorePoint(head.position, head.observed, head.observed)
+        head = self.manifest(name).head
+        return RestorePoint(head.position, head.observed, head.observed, head.pages)
 
 
 def read_repository(store: Store) -> Repository:
@@ -98,7 +111,10 @@ def read_repository(store: Store) -> Repository:
         name = parse_name(each.name)
         if isinstance(name, GenerationName):
             try:
-                records[name.generation] = decode_generation(store.get(each.name), each.name)
+                record = decode_generation(store.get(each.name), each.name)
+                if record.repository != identity:
+                    raise ObjectCorrupt(f"{each.name} is of repository {record.repository}")
+                records[name.generation] = record
             except ObjectCorrupt as exc:
                 # It tells when and why; its objects restore without it.
                 log.warning("generation.unreadable", extra={"key": each.name, "error": str(exc)})
@@ -106,7 +122,13 @@ def read_repository(store: Store) -> Repository:
 
 
 def choose(repository: Repository, target: Target) -> Chosen:
-    """Resolve *target*. Raises TargetUnreachable with the window and the nearest restore points."""
+    """Resolve *target*. Raises TargetUnreachable with the window and the nearest restore points, and
+    ObjectCorrupt or ObjectNotFound with those around the object."""
+    with nearest_points_named(repository):
+        return _choose(repository, target)
+
+
+def _choose(repository: Repository, target: Target) -> Chosen:
     generations = [each for each in repository.catalogue.generations if each.fulls]
     if target.generation is not None:
         wanted = repository.catalogue.generation(target.generation)
@@ -291,7 +313,9 @@ def _time_notes(
 
 def _point(unit: Unit, number: int) -> RestorePoint:
     entry = unit.entries[number]
-    return RestorePoint(Position(unit.header.generation, entry.txid), entry.observed, entry.not_before)
+    return RestorePoint(
+        Position(unit.header.generation, entry.txid), entry.observed, entry.not_before, entry.pages_after
+    )
 
 
 def _plan(listing: GenerationListing, txid: int) -> RestorePlan:

@@ -40,14 +40,14 @@ FIELDS = sorted({field for record, _ in KINDS for field in asdict(record)} - {"k
 @pytest.mark.parametrize(("record", "decode"), KINDS)
 def test_records_read_back(record: Any, decode: Decode) -> None:
     """What was written of a record is read as the same."""
-    assert record == decode(encode_record(record), "name")
+    assert record == decode(encode_record(record), f"generations/{G}.json")
 
 
 def test_a_generation_knows_the_one_before() -> None:
     """The previous generation reads back too."""
     record = GenerationRecord(G, "ab" * 16, 3, 0, "page size changed: é", 512, GenerationId("ff" * 8))
 
-    assert record == decode_generation(encode_record(record), "name")
+    assert record == decode_generation(encode_record(record), f"generations/{G}.json")
 
 
 def test_records_can_be_read_by_people() -> None:
@@ -123,8 +123,9 @@ def test_a_field_of_another_type_is_corrupt(record: Any, decode: Decode, key: st
     loaded = json.loads(encode_record(record))
     loaded[key] = value
 
-    with pytest.raises(ObjectCorrupt, match=f"the-name holds .*'{key}'"):
-        decode(json.dumps(loaded).encode(), "the-name")
+    name = f"generations/{G}.json"
+    with pytest.raises(ObjectCorrupt, match=f"{name} holds .*'{key}'"):
+        decode(json.dumps(loaded).encode(), name)
 
 
 @pytest.mark.parametrize(("record", "decode"), KINDS)
@@ -134,12 +135,12 @@ def test_a_missing_field_is_corrupt_and_a_new_one_is_ignored(record: Any, decode
     for key in loaded:
         rest = {each: value for each, value in loaded.items() if each != key}
         if key == "previous":
-            assert record == decode(json.dumps(rest).encode(), "name")
+            assert record == decode(json.dumps(rest).encode(), f"generations/{G}.json")
         else:
             with pytest.raises(ObjectCorrupt):
-                decode(json.dumps(rest).encode(), "name")
+                decode(json.dumps(rest).encode(), f"generations/{G}.json")
 
-    assert record == decode(json.dumps(loaded | {"surprise": [1]}).encode(), "name")
+    assert record == decode(json.dumps(loaded | {"surprise": [1]}).encode(), f"generations/{G}.json")
 
 
 @pytest.mark.parametrize("found", [0, 2, 999])
@@ -151,7 +152,7 @@ def test_a_repository_of_another_format_is_too_new(found: int) -> None:
     }
 
     with pytest.raises(FormatTooNew, match=f"format {found}"):
-        decode_repository(json.dumps(loaded).encode(), "name")
+        decode_repository(json.dumps(loaded).encode(), f"generations/{G}.json")
 
 
 @given(
@@ -173,8 +174,14 @@ def test_any_json_is_read_or_refused(kind: tuple[Any, Decode], fields: dict[str,
     record, decode = kind
     loaded = json.loads(encode_record(record)) | fields
     with contextlib.suppress(ObjectCorrupt, FormatTooNew):
-        found = decode(json.dumps(loaded).encode(), "name")
-        assert found == decode(encode_record(found), "name")
+        found = decode(json.dumps(loaded).encode(), f"generations/{G}.json")
+        assert found == decode(encode_record(found), f"generations/{G}.json")
+
+
+def test_a_record_under_the_name_of_another_is_corrupt() -> None:
+    """The name says which generation it is of."""
+    with pytest.raises(ObjectCorrupt, match=f"is the record of generation {G}"):
+        decode_generation(encode_record(GENERATION), "generations/ffffffffffffffff.json")
 
 
 @given(st.binary(max_size=100))
@@ -182,4 +189,4 @@ def test_any_bytes_are_refused(data: bytes) -> None:
     """Foreign bytes are ObjectCorrupt for every kind."""
     for _, decode in KINDS:
         with pytest.raises(ObjectCorrupt):
-            decode(data, "name")
+            decode(data, f"generations/{G}.json")

@@ -230,3 +230,15 @@ def test_events_are_lines_with_fields(database: Path, tmp_path: Path) -> None:
     assert {"replicator-event"} == {each["kind"] for each in events}
     assert "agent.starting" in [each["event"] for each in events]
     assert "" == silent.err
+
+
+@pytest.mark.parametrize("inside", ["", "objects"])
+def test_a_store_in_the_state_folder_is_refused(tmp_path: Path, inside: str) -> None:
+    """What is shipped would be cleared away with the state."""
+    sql(tmp_path / "app.db", "PRAGMA journal_mode=WAL", "CREATE TABLE t(id)")
+    store = tmp_path / ".app.db-replicator" / inside
+    done = replicator("replicate", "app.db", store, "--once", cwd=tmp_path)
+
+    assert 2 == done.code
+    assert "lies in the state folder" in done.err
+    assert not store.exists()

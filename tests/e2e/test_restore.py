@@ -2,6 +2,7 @@
 
 import os
 import pty
+import resource
 import shutil
 import signal
 import subprocess
@@ -341,3 +342,23 @@ def test_a_copied_store_restores_anywhere(made: History, tmp_path: Path) -> None
     shutil.copytree(made.store, tmp_path / "copy")
     assert 0 == replicator("restore", f"file://{tmp_path}/copy", "-o", "out.db", cwd=tmp_path).code
     assert made.digest == oracle.database_digest(tmp_path / "out.db")
+
+
+def test_a_destination_that_is_full_is_refused_and_left_as_it_was(made: History, tmp_path: Path) -> None:
+    """The disk fills up while the restore writes (here: a limit on the size of files): one line, no file."""
+    limit = 64 << 10
+    done = subprocess.run(
+        command("restore", made.store, "-o", "out.db"),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+    assert 1 == done.returncode
+    assert "cannot write" in done.stderr
+    assert "or restore to another folder" in done.stderr
+    assert [] == leftovers(tmp_path)

@@ -79,7 +79,7 @@ def test_the_records_are_read() -> None:
     )
 
     assert repository == decode_repository(golden("repository.json"), "name")
-    assert generation == decode_generation(golden(f"generations/{G}.json"), "name")
+    assert generation == decode_generation(golden(f"generations/{G}.json"), f"generations/{G}.json")
     assert lease == decode_lease(golden("leases/00000001.json"), "name")
     assert golden("repository.json") == encode_record(repository)
     assert golden(f"generations/{G}.json") == encode_record(generation)

@@ -354,8 +354,17 @@ def test_a_put_that_fails_is_no_backup_and_the_next_attempt_is(
     assert failed >= 4  # some packs, and the manifest
 
 
-def test_a_full_whose_pack_vanished_is_not_built_upon(site: Site) -> None:
-    """Somebody deleted a pack: the next full stores everything anew, or builds on an older one that is whole."""
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+def test_a_full_whose_pack_vanished_is_not_built_upon(site: Site, damage: str) -> None:
+    """Somebody deleted a pack, or cut it off: the next full stores everything anew, or builds on an older one
+    that is whole."""
+
+    def spoil(name: str) -> None:
+        if damage == "deleted":
+            site.store.delete(name)
+        else:
+            site.store.damage(name, lambda data: data[:-1])
+
     site.fill(300)
     first = site.full()
     site.clock.advance(5.0)
@@ -363,11 +372,11 @@ def test_a_full_whose_pack_vanished_is_not_built_upon(site: Site) -> None:
     site.settle()
     site.full()
     one, two = names_of(site.store, PackName)
-    site.store.delete(two)
+    spoil(two)
     site.clock.advance(5.0)
     site.app.insert()
     third = site.full()
-    site.store.delete(one)
+    spoil(one)
     site.clock.advance(5.0)
     site.app.insert()
     fourth = site.full()

@@ -6,6 +6,7 @@ Most databases here are models (tests/core/histories.py), not SQLite's, so they 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,6 +43,7 @@ from replicator.restore import (
     restore_chosen,
     window,
 )
+from replicator.restore.image import Image
 from replicator.store import Store
 from tests.core.histories import GENERATION, REPOSITORY, START, Commit, Model, database_of
 from tests.core.unit_writer import Writer, full_of, writer_on
@@ -69,9 +71,13 @@ class Shelf:
         self.writers[generation] = writer
         return writer
 
-    def full(self, writer: Writer) -> None:
+    def full(self, writer: Writer) -> str:
+        """Returns its backup id."""
         for name, data in full_of(writer).items():
             self.store.put(name, data)
+        made = parse_name(self.names(FullName)[-1])
+        assert isinstance(made, FullName)
+        return made.backup_id
 
     def segment(self, units: list[bytes]) -> str:
         header = parse_unit_header(units[0])
@@ -287,10 +293,26 @@ def test_a_damaged_segment_is_named(shelf: Shelf, output: Path) -> None:
     """ObjectCorrupt with the name of the object."""
     name = str(SegmentName(G, 4))
     shelf.store.damage(name, lambda data: data[:200] + b"?" + data[201:])
-    with pytest.raises(ObjectCorrupt, match=name):
+    with pytest.raises(ObjectCorrupt, match=name) as caught:
         restore(shelf.store, output)
 
+    assert f"--txid 0000000000000003 --generation {G} before it" in str(caught.value.hint)
     assert [] == list(output.parent.iterdir())
+    assert Position(G, 3) == restore(shelf.store, output, Target(txid=3)).position
+
+
+def test_damage_at_the_end_names_what_is_before_and_behind_it(shelf: Shelf, output: Path) -> None:
+    """Also where the newest restore point cannot even be found; a later full backup is named, too."""
+    names = shelf.names(SegmentName)
+    shelf.store.damage(names[-1], lambda data: data[: len(data) // 2])
+    with pytest.raises(ObjectCorrupt, match=names[-1]) as caught:
+        restore(shelf.store, output)
+    assert "--txid 000000000000000a" in str(caught.value.hint)
+
+    full = shelf.full(shelf.writers[G])
+    with pytest.raises(ObjectCorrupt) as caught:
+        restore(shelf.store, output, Target(txid=11))
+    assert f"--backup {full} after its beginning" in str(caught.value.hint)
 
 
 def test_swapped_segments_are_found(shelf: Shelf, output: Path) -> None:
@@ -334,10 +356,34 @@ def test_a_missing_pack_is_named(shelf: Shelf, output: Path) -> None:
     """ObjectNotFound with the name of the pack."""
     (name,) = shelf.names(PackName)
     shelf.store.delete(name)
-    with pytest.raises(ObjectNotFound, match=name):
+    with pytest.raises(ObjectNotFound, match=name) as caught:
         restore(shelf.store, output)
 
+    assert caught.value.hint is None
     assert [] == list(output.parent.iterdir())
+
+
+def test_a_full_that_does_not_need_a_lost_pack_is_named(shelf: Shelf, output: Path) -> None:
+    """The newest one whose manifest reads and names other packs."""
+    (name,) = shelf.names(PackName)
+    other = shelf.full(shelf.writers[G])
+    shelf.store.delete(name)
+    with pytest.raises(ObjectNotFound, match=name) as caught:
+        restore(shelf.store, output, Target(txid=5))
+
+    assert f"--backup {other} of" in str(caught.value.hint)
+
+
+def test_what_a_killed_restore_left_is_cleared_away(shelf: Shelf, output: Path) -> None:
+    """Not what another restore to the same place is still writing."""
+    left = output.parent / f".{output.name}.restoring-00000000"
+    left.write_bytes(b"half")
+    other = Image(str(output), 512)
+    restore(shelf.store, output)
+
+    assert not left.exists()
+    assert os.path.exists(other.path)
+    other.discard()
 
 
 def test_a_damaged_pack_is_named(shelf: Shelf, output: Path) -> None:
