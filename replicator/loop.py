@@ -40,6 +40,9 @@ class Loop:
         self._condition = threading.Condition()
         self._queue: list[tuple[float, int, Task]] = []
         self._order = itertools.count()
+        # Until when each worker sleeps that wakes by itself. One is enough for the next task; the others sleep
+        # until they are needed, since each waking costs a tenth of a millisecond.
+        self._keepers: dict[int, float] = {}
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
@@ -55,8 +58,8 @@ class Loop:
         with self._condition:
             if task.running:
                 task.again = True
-            else:
-                self._schedule(task, self._clock.now())
+            elif self._schedule(task, self._clock.now()):
+                self._condition.notify()
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running steps end and run no more."""
@@ -67,33 +70,48 @@ class Loop:
             if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(timeout)
 
-    def _schedule(self, task: Task, due: float) -> None:
+    def _schedule(self, task: Task, due: float) -> bool:
+        """Whether that changed anything."""
         if task.due is not None and task.due <= due:
-            return
+            return False
         task.due = due
         heapq.heappush(self._queue, (due, next(self._order), task))
-        self._condition.notify()
+        return True
 
     def _next(self) -> Task | None:
         """Block until a task is due; None when the loop ends."""
         with self._condition:
             while not self._stopping:
-                while self._queue and (
-                    self._queue[0][2].due != self._queue[0][0] or self._queue[0][2].running
-                ):
-                    heapq.heappop(self._queue)  # rescheduled since, or taken already
-                if not self._queue:
+                due = self._next_due()
+                if due is None or self._is_kept(due):
                     self._condition.wait()
                     continue
-                due, _, task = self._queue[0]
                 delay = due - self._clock.now()
                 if delay > 0:
-                    self._condition.wait(delay)
+                    self._keep_time(due, delay)
                     continue
-                heapq.heappop(self._queue)
+                task = heapq.heappop(self._queue)[2]
                 task.due, task.running = None, True
+                following = self._next_due()
+                if following is not None and not self._is_kept(following):
+                    self._condition.notify()  # we are busy from now on
                 return task
             return None
+
+    def _next_due(self) -> float | None:
+        while self._queue and (self._queue[0][2].due != self._queue[0][0] or self._queue[0][2].running):
+            heapq.heappop(self._queue)  # rescheduled since, or taken already
+        return self._queue[0][0] if self._queue else None
+
+    def _is_kept(self, due: float) -> bool:
+        """Whether some worker wakes by itself no later than *due*."""
+        return any(until <= due for until in self._keepers.values())
+
+    def _keep_time(self, due: float, delay: float) -> None:
+        me = threading.get_ident()
+        self._keepers[me] = due
+        self._condition.wait(delay)
+        del self._keepers[me]
 
     def _work(self) -> None:
         while (task := self._next()) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from replicator.core.position import Position
@@ -74,18 +74,18 @@ class Marks:
     changed: Callable[[], None] = lambda: None
     live: Callable[[], dict[str, Any]] = dict
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _source: SourceState = field(default_factory=SourceState)
-    _stores: dict[str, StoreState] = field(default_factory=dict)
+    _source: dict[str, Any] = field(default_factory=dict)
+    _stores: dict[str, dict[str, Any]] = field(default_factory=dict)
     _error: LastError | None = None
 
     def source(self, **fields: Any) -> None:
         with self._lock:
-            self._source = replace(self._source, **fields)
+            self._source.update(fields)
         self.changed()
 
     def store(self, url: str, **fields: Any) -> None:
         with self._lock:
-            self._stores[url] = replace(self._stores.get(url) or StoreState(url), **fields)
+            self._stores.setdefault(url, {}).update(fields)
         self.changed()
 
     def error(self, error: LastError | None) -> None:
@@ -95,4 +95,5 @@ class Marks:
 
     def snapshot(self) -> Snapshot:
         with self._lock:
-            return Snapshot(replace(self._source, **self.live()), dict(self._stores), self._error)
+            stores = {url: StoreState(url, **fields) for url, fields in self._stores.items()}
+            return Snapshot(SourceState(**{**self._source, **self.live()}), stores, self._error)

@@ -79,6 +79,7 @@ class Ship:
         self._retry_at = float("-inf")
         self._retry = RETRY_FIRST_SECONDS
         self._failures = 0
+        self._segments = self._bytes_shipped = 0
         self._full: tuple[GenerationId, int] | None = None
         # Generation and digest of the newest unit there, which the next one has to chain to; None if unknown.
         self._newest_there: tuple[GenerationId, bytes] | None = None
@@ -211,7 +212,7 @@ class Ship:
         except ObjectExists:
             return self._adopt(name, place)
         self._newest_there = (header.generation, content[-TRAILER_SIZE:])
-        log.info(
+        log.debug(
             "segment.shipped",
             extra={
                 "store": self._store.url,
@@ -249,7 +250,8 @@ class Ship:
             if self._place is not None:
                 self._place = behind
         self._spool.retain(self._store.url, behind)
-        state = self._marks.snapshot().stores[self._store.url]
+        self._segments += 1
+        self._bytes_shipped += size
         shipped = last.position if last.commits else Position(last.generation, last.txid_first - 1)
         self._marks.store(
             self._store.url,
@@ -257,8 +259,8 @@ class Ship:
             shipped_observed=last.observed_last,
             oldest_unshipped=self._oldest_from(behind),
             spool_bytes=self._spool.bytes_from(behind),
-            segments=state.segments + 1,
-            bytes_shipped=state.bytes_shipped + size,
+            segments=self._segments,
+            bytes_shipped=self._bytes_shipped,
         )
 
     def _oldest_from(self, place: Place) -> int:

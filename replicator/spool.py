@@ -22,6 +22,9 @@ from replicator.files import FILE_MODE, make_folder, mapped_errors, sync_folder,
 # Space comes back a file at a time; a new file costs a sync of the folder.
 FILE_BYTES = 8 << 20
 
+# What was appended last stays at hand for readers, who mostly ask for just that.
+RECENT_BYTES = 1 << 20
+
 _NAME = re.compile(r"(\d{8})\.units")
 
 
@@ -46,6 +49,8 @@ class Spool:
         self._written = Place(0, 0)
         self._end = Place(0, 0)
         self._last: Place | None = None
+        self._recent: dict[Place, tuple[UnitHeader, bytes]] = {}
+        self._recent_bytes = 0
         self._readers: dict[str, Place | None] = {}
 
     def open(self) -> None:
@@ -119,12 +124,23 @@ class Spool:
         with self._lock:
             self._written = Place(number, offset + len(unit))
             self._sizes[number] = offset + len(unit)
+            self._remember(Place(number, offset), unit)
             if header.commits:
                 self._end, self._last = self._written, Place(number, offset)
+
+    def _remember(self, place: Place, unit: bytes) -> None:
+        self._recent[place] = parse_unit_header(unit), unit
+        self._recent_bytes += len(unit)
+        while self._recent_bytes > RECENT_BYTES:
+            _, forgotten = self._recent.pop(next(iter(self._recent)))
+            self._recent_bytes -= len(forgotten)
 
     def rewind(self) -> None:
         """Forget the parts of a transaction that could not be captured to its end."""
         self.close()
+        with self._lock:
+            self._recent.clear()
+            self._recent_bytes = 0
         with mapped_errors(f"cannot write to the spool {self._folder}"):
             for number in [each for each in self._sizes if each > self._end.number]:
                 os.unlink(self._path(number))
@@ -169,7 +185,9 @@ class Spool:
 
         Returns them with the place behind the last.
         """
-        units: list[tuple[UnitHeader, bytes]] = []
+        units, place = self._read_recent(place, bytes_max)
+        if units:
+            return units, place
         total = 0
         for header, unit, behind in self._units(place):
             other = bool(units) and units[0][0].generation != header.generation
@@ -178,6 +196,23 @@ class Spool:
             units.append((header, unit))
             total += len(unit)
             place = behind
+        return units, place
+
+    def _read_recent(self, place: Place, bytes_max: int) -> tuple[list[tuple[UnitHeader, bytes]], Place]:
+        """The same, of what is still in memory: nothing, where the first of them is not."""
+        units: list[tuple[UnitHeader, bytes]] = []
+        total = 0
+        with self._lock:
+            while place < self._end and (found := self._recent.get(place)) is not None:
+                header, unit = found
+                other = bool(units) and units[0][0].generation != header.generation
+                if other or (units and total + len(unit) > bytes_max):
+                    break
+                units.append(found)
+                total += len(unit)
+                place = Place(place.number, place.offset + len(unit))
+                if place.offset == self._sizes[place.number] and place < self._end:
+                    place = Place(place.number + 1, 0)
         return units, place
 
     def last_unit(self) -> bytes | None:
@@ -198,6 +233,8 @@ class Spool:
 
     def header_at(self, place: Place) -> UnitHeader | None:
         """Header of the unit behind *place*; None at the end."""
+        if place == self.end:
+            return None
         return next((header for header, *_ in self._headers(place)), None)
 
     def first_of(self, generation: GenerationId) -> tuple[Place, UnitHeader] | None:
@@ -221,6 +258,9 @@ class Spool:
             numbers = [number for number in self._sizes if number < limit]
             for number in numbers:
                 del self._sizes[number]
+            if numbers:
+                self._recent = {at: each for at, each in self._recent.items() if at.number in self._sizes}
+                self._recent_bytes = sum(len(unit) for _, unit in self._recent.values())
         with mapped_errors(f"cannot clear the spool {self._folder}"):
             for number in numbers:
                 os.unlink(self._path(number))

@@ -197,7 +197,7 @@ class Follow:
         self.database.open()
         try:
             self._prepare()
-            mark = self.database.begin_next()
+            mark, _ = self.database.begin_next()
             self.database.end_previous()
             placed = self._place()
             capture = Capture(

@@ -110,7 +110,7 @@ class Capture:
             fresh = self._fresh(seen)
             grew = self._sight(seen, now)
             if fresh and self.pace.due(now, fresh_bytes=fresh * self._frame_bytes, mark_zero=self._mark.zero):
-                seen = self._round(seen)
+                self._round(seen)
                 fresh = 0
             wait = self._hand_over_in(seen, now) if not fresh else None
             if wait == 0.0:
@@ -182,6 +182,11 @@ class Capture:
 
     def _look(self) -> Observation:
         seen = self.database.look()
+        self._follow_log(seen)
+        return seen
+
+    def _follow_log(self, seen: Observation) -> None:
+        """Whether the log goes on from our place; raises ContinuityLost."""
         match judge(self._cursor, seen, reset_allowed=self._mark.zero):
             case Lost(reason):
                 raise ContinuityLost(reason)
@@ -193,7 +198,6 @@ class Capture:
                 self._barrier_done_at = 0
             case Continue():
                 pass
-        return seen
 
     def _fresh(self, seen: Observation) -> int:
         return seen.frames - self._cursor.frames if seen.header is not None and seen.frames else 0
@@ -208,7 +212,7 @@ class Capture:
 
     # --- capturing -------------------------------------------------------------------------------------
 
-    def _round(self, seen: Observation) -> Observation:
+    def _round(self, seen: Observation) -> None:
         """Capture what was seen. The read transaction held keeps every frame of it, however old it is."""
         overloaded = self._overload.judge(
             self._clock.now(), seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
@@ -218,7 +222,6 @@ class Capture:
         self._units.pages.forget_window()
         self.pace.captured = self._clock.now()
         self._on_captured()
-        return self._look()
 
     def _hand_over_in(self, seen: Observation, now: float) -> float | None:
         """Seconds until a newer read transaction has to be begun; None while the one held is in nobody's way.
@@ -251,8 +254,8 @@ class Capture:
         meanwhile, hands do not change again until another shows that nobody waits, or until it has asked.
         """
         began = self._clock.now()
-        mark = self.database.begin_next()
-        seen = self._look()
+        mark, seen = self.database.begin_next()
+        self._follow_log(seen)
         if self._fresh(seen):
             self._sight(seen, self._clock.now())
             while self._fresh(seen):

@@ -16,7 +16,7 @@ SUSTAINED_SECONDS = 0.25
 # The timer. A look is cheap, waking up for it is not (0.1 ms of a core): what is looked for between captures
 # is only who waits for our read mark, and when a commit came, to the precision of recorded times.
 POLL_MIN_SECONDS = 0.003
-POLL_MAX_SECONDS = 0.015
+POLL_MAX_SECONDS = 0.025
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 8 << 20
 # A FULL, RESTART or TRUNCATE checkpoint that waits for our read mark keeps writers out and moves nothing, so all
@@ -44,7 +44,12 @@ class Pace:
 
     @property
     def poll(self) -> float:
-        return min(POLL_MAX_SECONDS, max(POLL_MIN_SECONDS, self.interval / 2))
+        return min(POLL_MAX_SECONDS, max(POLL_MIN_SECONDS, self.interval / 3))
+
+    @property
+    def still(self) -> float:
+        """Who asked for rare captures gets rare looks: a checkpoint is made way for that much later."""
+        return max(STILL_SECONDS, self.poll)
 
     def sustained(self, now: float) -> bool:
         """Whether commits keep coming, so that events tell nothing new."""
@@ -54,10 +59,10 @@ class Pace:
         """Seconds until the next look; None to rest until woken. *pending*: frames wait for their interval."""
         due = max(0.0, self.captured + self.interval - now)
         if self.sustained(now):
-            still = now - self.grew
-            if still >= STILL_SECONDS:
+            left = self.still - (now - self.grew)
+            if left <= 0:
                 return min(self.poll, POLL_STILL_SECONDS, due if pending else POLL_STILL_SECONDS)
-            return min(self.poll, due, STILL_SECONDS - still) if pending else self.poll
+            return min(self.poll, due, left) if pending else self.poll
         if pending:
             return due
         if now - max(self.woken, self.grew) >= RELOOK_FOR_SECONDS:
@@ -73,7 +78,7 @@ class Pace:
         """
         if mark_zero or fresh_bytes >= BACKLOG_BYTES or now - self.captured >= self.interval:
             return True
-        return now - self.grew >= STILL_SECONDS
+        return now - self.grew >= self.still
 
 
 # Coalescing begins when the log is above a mark, still grows, and much came at once. It ends when for this long

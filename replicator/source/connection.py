@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
 
 import apsw
 
@@ -41,24 +40,39 @@ def log_file_bytes(path: str) -> int:
         return 0
 
 
-@contextlib.contextmanager
-def mapped_sqlite_errors(path: str) -> Iterator[None]:
-    """Translate what SQLite says, once; apsw.BusyError is an expected outcome and passes."""
-    try:
-        yield
-    except apsw.BusyError:
-        raise
-    except (apsw.NotADBError, apsw.CorruptError) as exc:
-        raise NotADatabase(f"{path} is not a usable SQLite database: {exc}") from exc
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as exc:
-        raise SourceError(
+class MappedSqliteErrors:
+    """Translates what SQLite says, once; apsw.BusyError is an expected outcome and passes.
+
+    One for each database, entered again and again: there are several a commit, and a generator each time was
+    a tenth of what following costs.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, exc: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(exc, apsw.Error) and not isinstance(exc, apsw.BusyError):
+            raise _translated(self._path, exc) from exc
+
+
+def _translated(path: str, exc: apsw.Error) -> SourceError:
+    if isinstance(exc, (apsw.NotADBError, apsw.CorruptError)):
+        return NotADatabase(f"{path} is not a usable SQLite database: {exc}")
+    if isinstance(exc, (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)):
+        return SourceError(
             f"cannot open {path}: {exc}",
             hint="the agent needs read and write permission on the database, its -wal, its -shm and their folder",
-        ) from exc
-    except apsw.FullError as exc:
-        raise SourceError(f"no space left for {path}: {exc}", hint="free some space on its disk") from exc
-    except apsw.Error as exc:
-        raise SourceError(f"SQLite failed on {path}: {exc}") from exc
+        )
+    if isinstance(exc, apsw.FullError):
+        return SourceError(f"no space left for {path}: {exc}", hint="free some space on its disk")
+    return SourceError(f"SQLite failed on {path}: {exc}")
 
 
 def open_untouched(path: str) -> apsw.Connection:

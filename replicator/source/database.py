@@ -29,10 +29,10 @@ from replicator.core.wal import (
 )
 from replicator.source.connection import (
     FileIdentity,
+    MappedSqliteErrors,
     check_path,
     identity_of,
     log_file_bytes,
-    mapped_sqlite_errors,
     open_connection,
     open_untouched,
     prepare,
@@ -63,6 +63,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)
+        self._mapped = MappedSqliteErrors(self.path)
         self.page_size = 0
         self.identity: FileIdentity | None = None
         self._observer: apsw.Connection | None = None
@@ -80,7 +81,7 @@ class Database:
         """Open and check; raises SourceGone, NotADatabase, NotWalMode or SourceError, with nothing open."""
         check_path(self.path)
         try:
-            with mapped_sqlite_errors(self.path):
+            with self._mapped:
                 identity = identity_of(self.path)
                 self._observer = open_untouched(self.path)
                 self.page_size = require_wal(self._observer, self.path)
@@ -126,7 +127,7 @@ class Database:
         """
         observer = self._observer
         assert observer is not None
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             for attempt in range(_LOOK_ATTEMPTS):
                 before = observer.read("main", 1, 0, HEADER_SIZE)[1]
                 try:
@@ -158,12 +159,12 @@ class Database:
     def main_page(self, pgno: int) -> bytes:
         """Page *pgno* of the main file; zeros where the file is shorter."""
         assert self._observer is not None
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             return self._observer.read("main", 0, (pgno - 1) * self.page_size, self.page_size)[1]
 
     def main_bytes(self, offset: int, length: int) -> bytes:
         """A run of the main file, through a connection of its own; zeros where the file is shorter."""
-        with self._scanning, mapped_sqlite_errors(self.path):
+        with self._scanning, self._mapped:
             self.require_open()
             if self._scanner is None:
                 self._scanner = open_connection(self.path)
@@ -171,7 +172,7 @@ class Database:
 
     def _read_log(self, offset: int, length: int) -> bytes:
         assert self._observer is not None
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             whole, data = self._observer.read("main", 1, offset, length)
         if not whole:
             raise SourceError(f"the log of {self.path} ends before byte {offset + length}")
@@ -183,14 +184,14 @@ class Database:
 
     # --- holding, hand over hand -----------------------------------------------------------------------
 
-    def begin_next(self) -> HeldMark:
+    def begin_next(self) -> tuple[HeldMark, Observation]:
         """Begin a read transaction on the free reader; the one before goes on until ``end_previous``.
 
         Looks before and after tell which kind of read mark it got; where commits came in between so that
-        they cannot, it is begun anew.
+        they cannot, it is begun anew. Returns the look after, too.
         """
         reader = self._readers[1 - self._current]
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             _rollback(reader)  # left open where a step failed between begin and end
             for _ in range(_BEGIN_ATTEMPTS):
                 before = self.look()
@@ -202,16 +203,16 @@ class Database:
                     continue
                 after = self.look()
                 if before == after:
-                    return HeldMark(before.frames, after.fully_backfilled)
+                    return HeldMark(before.frames, after.fully_backfilled), after
                 same_log = before.header == after.header and before.frames <= after.frames
                 if same_log and after.backfilled < before.frames:
-                    return HeldMark(before.frames, zero=False)
+                    return HeldMark(before.frames, zero=False), after
                 _rollback(reader)
         raise SourceError(f"no read transaction could be begun on {self.path}")
 
     def end_previous(self) -> None:
         """End the older read transaction; the newer one is the one held from now on."""
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             _rollback(self._readers[self._current])
         self._current = 1 - self._current
 
@@ -220,14 +221,14 @@ class Database:
         reader = self._readers[1 - self._current]
         if not reader.in_transaction:
             reader = self._readers[self._current]
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             return int(str(reader.execute("PRAGMA page_count").fetchall()[0][0]))
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
     def passive(self) -> bool:
         """Move frames up to our own read mark at most; False where somebody else is at it just now."""
-        with self._checkpointing, mapped_sqlite_errors(self.path):
+        with self._checkpointing, self._mapped:
             self.require_open()
             if self._checkpointer is None:
                 self._checkpointer = open_connection(self.path)
@@ -243,7 +244,7 @@ class Database:
         just then is waited for, for at most *patience* seconds."""
         assert self._observer is not None
         deadline = time.monotonic() + patience
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             while True:
                 try:
                     self._observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -256,7 +257,7 @@ class Database:
     def truncate(self) -> bool:
         """Cut the log file. Only while our mark is zero and nothing is new: else SQLite answers busy."""
         assert self._observer is not None
-        with mapped_sqlite_errors(self.path):
+        with self._mapped:
             try:
                 self._observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             except apsw.BusyError:
@@ -269,7 +270,7 @@ class Database:
 
         A PASSIVE of our own that is under way is waited for first, not while writers wait.
         """
-        with self._checkpointing, mapped_sqlite_errors(self.path):
+        with self._checkpointing, self._mapped:
             if self._writer is None:
                 self._writer = open_connection(self.path)
             taken = self._take_write_lock(self._writer, time.monotonic() + patience)

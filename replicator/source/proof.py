@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import apsw
 
-from replicator.source.connection import mapped_sqlite_errors
+from replicator.source.connection import MappedSqliteErrors
 
 _PROBLEMS_MAX = 10
 
@@ -63,7 +63,7 @@ def ask_sqlite(path: str, *, full: bool, cancelled: Callable[[], None]) -> Opini
 def _ask(connection: apsw.Connection, path: str, *, full: bool) -> Opinion:
     problems: list[str] = []
     remarks: list[str] = []
-    with mapped_sqlite_errors(path):
+    with MappedSqliteErrors(path):
         try:
             connection.execute("PRAGMA cache_size=-8000").fetchall()
             _check(connection, "integrity_check" if full else "quick_check", problems, remarks)

@@ -71,17 +71,11 @@ def test_an_event_begins_the_looks_anew() -> None:
         (LONG_AGO, 1.0, 3.0, 1.0, True, 0.0),
         (LONG_AGO, 1.0, LONG_AGO, 1.0, True, 0.0),
         (0.0, 1.0, 0.25, 1.0, True, 0.75),
-        (0.0, 0.0, 0.0, 1.0, True, POLL_MAX_SECONDS),  # commits keep coming: on the timer
+        (0.0, 0.0, 0.0, 1.0, False, POLL_MAX_SECONDS),  # commits keep coming: on the timer
         (0.0, STILL_SECONDS / 2, 0.0, 1.0, False, POLL_MAX_SECONDS),
-        (0.0, 0.0, 0.0, 0.02, False, 0.01),
-        (
-            0.0,
-            STILL_SECONDS / 2,
-            0.0,
-            1.0,
-            True,
-            STILL_SECONDS / 2,
-        ),  # not later than the log stood still enough
+        (0.0, 0.0, 0.0, 0.03, False, 0.01),
+        (0.0, STILL_SECONDS / 2, 0.0, 1.0, True, POLL_MAX_SECONDS - STILL_SECONDS / 2),  # no later than still
+        (0.0, 0.01, 0.0, 0.03, True, STILL_SECONDS - 0.01),
         (0.0, SUSTAINED_SECONDS - 0.01, 0.0, 1.0, False, POLL_STILL_SECONDS),  # somebody may wait for us
         (0.0, 0.1, 0.0, 0.0, False, POLL_MIN_SECONDS),
         (0.0, 0.1, 0.995, 1.0, True, 0.005),  # and never later than what waits is due

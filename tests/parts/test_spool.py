@@ -539,8 +539,9 @@ def run_child(body: str, *arguments: object, prefix: tuple[str, ...] = ()) -> st
     return done.stdout
 
 
-def test_a_damaged_spool_says_so(folder: Path) -> None:
+def test_a_damaged_spool_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that were durable and are not what was written are an error with a hint, and never shipped."""
+    monkeypatch.setattr("replicator.spool.RECENT_BYTES", 0)
     spool, units = opened(folder), new_writer().commits(3)
     append_all(spool, units)
     (path,) = folder.iterdir()
