@@ -18,16 +18,22 @@ import logging
 import threading
 from collections.abc import Sequence
 
+from replicator.capture import SAFETY_POLL_SECONDS
 from replicator.clock import Clock
 from replicator.config import AgentConfig, DatabaseConfig
 from replicator.core.errors import Interrupted
+from replicator.files import allow_descriptors
 from replicator.follower import Follower
-from replicator.loop import Loop
+from replicator.loop import Loop, Task
 from replicator.marks import Snapshot
 from replicator.source.watcher import Watcher
 from replicator.spool import Place
 
 log = logging.getLogger(__name__)
+
+# A database at rest has 8 open files, one that is written to and backed up some 14; a few more are the program's.
+DESCRIPTORS = 64
+DESCRIPTORS_EACH = 16
 
 
 class Agent:
@@ -54,6 +60,7 @@ class Agent:
 
     def start(self) -> None:
         """Open state, make ourselves known to the stores, and begin to follow."""
+        allow_descriptors(DESCRIPTORS + DESCRIPTORS_EACH * len(self._followers))
         try:
             for follower in self._followers:
                 follower.open()
@@ -65,6 +72,7 @@ class Agent:
         self._remote.start()
         for follower in self._followers:
             follower.start()
+        self._local.wake(Task("sweep", self._sweep))
         for follower in self._followers:
             while not follower.began.wait(0.05) and self._failure is None:
                 pass
@@ -136,6 +144,12 @@ class Agent:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _sweep(self, _now: float) -> float:
+        """One safety poll for all, so that a database at rest has no wake-up of its own."""
+        for follower in self._followers:
+            follower.sweep()
+        return SAFETY_POLL_SECONDS
 
     def _database_failed(self, failure: BaseException) -> None:
         """One database that cannot be followed is no reason to leave the others alone."""

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import secrets
 import time
 from collections.abc import Iterator
@@ -171,6 +172,14 @@ def lock_holder(path: str) -> int | None:
     finally:
         os.close(fd)
     return None
+
+
+def allow_descriptors(count: int) -> None:
+    """Raise this process's soft limit on open files to *count*, or as far as the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def free_bytes(path: str) -> int:

@@ -300,6 +300,11 @@ class Follower:
         assert self._follow is not None
         return self._follow.database.path
 
+    def sweep(self) -> None:
+        """Events can be lost: wake whatever changed at rest without one."""
+        if self._follow is not None and self._follow.changed_at_rest:
+            self._event(False)
+
     def _event(self, _main: bool) -> None:
         if self._follow is not None:
             self._follow.woken()

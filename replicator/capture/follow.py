@@ -33,8 +33,8 @@ from replicator.state import Recovered, RunningGeneration, StateFolder
 
 log = logging.getLogger(__name__)
 
-# Events can be lost without a word; this is how late a commit is seen at the worst. An idle look costs
-# some ten microseconds.
+# Events can be lost without a word; this is how late a commit is seen at the worst. Whoever follows many
+# databases looks at the files of all that rest this often (``changed_at_rest``), some microseconds each.
 SAFETY_POLL_SECONDS = 5.0
 # Where the system gives us no events: late by this at the worst, for a hundredth of a core.
 BLIND_POLL_SECONDS = 0.05
@@ -97,6 +97,7 @@ class Follow:
         self._followed_once = False
         self._new_generation: str | None = None
         self._settled: tuple[object, ...] | None = None
+        self._resting: tuple[object, ...] | None = None
         self.database = Database(path)
         self.capture: Capture | None = None
 
@@ -145,7 +146,8 @@ class Follow:
 
     # --- following -------------------------------------------------------------------------------------
 
-    def _follow(self, capture: Capture, now: float) -> float:
+    def _follow(self, capture: Capture, now: float) -> float | None:
+        self._resting = None
         event = self._event.is_set()
         if event:
             self._event.clear()
@@ -156,10 +158,7 @@ class Follow:
             raise SourceGone(f"{self.database.path} was deleted or replaced")
         delay = capture.step(now)
         self._arm(not capture.pace.sustained(now), now)
-        if delay is None:
-            self._settle(capture)
-            return SAFETY_POLL_SECONDS if self._watching else BLIND_POLL_SECONDS
-        return delay
+        return self._rest(capture) if delay is None else delay
 
     def _replaced(self, now: float) -> bool:
         self._identified = now
@@ -174,18 +173,28 @@ class Follow:
             elif wanted:
                 self._refused_until = now + SAFETY_POLL_SECONDS
 
-    def _settle(self, capture: Capture) -> None:
-        """At rest: a main file that changed though no frame was moved into it was changed past the log."""
-        seen = capture.at_rest()
-        try:
-            found = os.stat(self.database.path)
-        except OSError:
-            return
-        log_state = (seen.header, seen.frames, seen.backfilled)
-        settled = (found.st_mtime_ns, found.st_size)
-        before, self._settled = self._settled, (log_state, settled)
+    def _rest(self, capture: Capture) -> float | None:
+        """Nothing to do until something wakes us: an event, or a file that changed without one."""
+        files = _files_of(self.database.path)  # before the look: whatever comes after it changes them
+        seen = capture.rest()
+        if seen is None:
+            return 0.0
+        if files[0] is not None:
+            self._settle(capture, (seen.header, seen.frames, seen.backfilled), files[0])
+        self._resting = files
+        return None if self._watching else BLIND_POLL_SECONDS
+
+    @property
+    def changed_at_rest(self) -> bool:
+        """Whether a file changed since we came to rest; from any thread, for two calls of stat(2)."""
+        resting = self._resting
+        return resting is not None and resting != _files_of(self.database.path)
+
+    def _settle(self, capture: Capture, log_state: object, main: object) -> None:
+        """A main file that changed though no frame was moved into it was changed past the log."""
+        before, self._settled = self._settled, (log_state, main)
         base = self._state.generation.base_checksum if self._state.generation else None
-        if before is None or base is None or before[0] != log_state or before[1] == settled:
+        if before is None or base is None or before[0] != log_state or before[1] == main:
             return
         log.info("database.checked", extra={"reason": "the file changed and the log did not"})
         if not capture.content_is_ours(base):
@@ -310,5 +319,19 @@ class Follow:
             self._marks.source(**self.capture.describe())
             self.capture.close()
         self._marks.live = dict
+        self._resting = None
         self.capture = None
         self.database.close()
+
+
+def _files_of(path: str) -> tuple[object, ...]:
+    """What tells that the database at *path*, or its log, was written to or replaced."""
+    return tuple(_stat(each) for each in (path, path + "-wal"))
+
+
+def _stat(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

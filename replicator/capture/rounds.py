@@ -148,10 +148,14 @@ class Capture:
         with self._lock:
             self.database.close()
 
-    def at_rest(self) -> Observation:
-        """A look for whoever compares one rest with the next."""
+    def rest(self) -> Observation | None:
+        """A look for whoever compares one rest with the next; None where there is no rest yet."""
         with self._lock:
-            return self._look()
+            seen = self._look()
+            if self._fresh(seen):
+                return None
+            self.database.rest()
+            return seen
 
     @contextmanager
     def hold_still(self) -> Iterator[Moment]:

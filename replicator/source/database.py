@@ -67,7 +67,7 @@ class Database:
         self.page_size = 0
         self.identity: FileIdentity | None = None
         self._observer: apsw.Connection | None = None
-        self._readers: list[apsw.Connection] = []
+        self._readers: list[apsw.Connection | None] = [None, None]
         self._current = 0
         self._checkpointer: apsw.Connection | None = None
         self._scanner: apsw.Connection | None = None
@@ -87,7 +87,6 @@ class Database:
                 self.page_size = require_wal(self._observer, self.path)
                 prepare(self._observer)
                 self._observer.execute(_TOUCH).fetchall()
-                self._readers = [open_connection(self.path), open_connection(self.path)]
                 self.identity = identity
         except apsw.BusyError as exc:
             self.close()
@@ -104,8 +103,26 @@ class Database:
                 if connection is not None:
                     connection.close()
             self._observer = self._checkpointer = self._scanner = self._writer = None
-            self._readers = []
+            self._readers = [None, None]
             self.identity = None
+
+    def rest(self) -> None:
+        """Close what is only needed while something happens: most databases of many are at rest."""
+        spare, self._readers[1 - self._current] = self._readers[1 - self._current], None
+        idle = [spare, self._writer]
+        self._writer = None
+        if self._checkpointing.acquire(blocking=False):
+            idle.append(self._checkpointer)
+            self._checkpointer = None
+            self._checkpointing.release()
+        if self._scanning.acquire(blocking=False):
+            idle.append(self._scanner)
+            self._scanner = None
+            self._scanning.release()
+        with self._mapped:
+            for connection in idle:
+                if connection is not None:
+                    connection.close()
 
     def require_open(self) -> None:
         """Raise SourceError once ``close`` was called, for whoever comes from another thread."""
@@ -190,8 +207,9 @@ class Database:
         Looks before and after tell which kind of read mark it got; where commits came in between so that
         they cannot, it is begun anew. Returns the look after, too.
         """
-        reader = self._readers[1 - self._current]
         with self._mapped:
+            reader = self._readers[1 - self._current] or open_connection(self.path)
+            self._readers[1 - self._current] = reader
             _rollback(reader)  # left open where a step failed between begin and end
             for _ in range(_BEGIN_ATTEMPTS):
                 before = self.look()
@@ -212,15 +230,18 @@ class Database:
 
     def end_previous(self) -> None:
         """End the older read transaction; the newer one is the one held from now on."""
-        with self._mapped:
-            _rollback(self._readers[self._current])
+        current = self._readers[self._current]
+        if current is not None:
+            with self._mapped:
+                _rollback(current)
         self._current = 1 - self._current
 
     def page_count(self) -> int:
         """Size of the database in pages as the newest read transaction sees it."""
         reader = self._readers[1 - self._current]
-        if not reader.in_transaction:
+        if reader is None or not reader.in_transaction:
             reader = self._readers[self._current]
+        assert reader is not None
         with self._mapped:
             return int(str(reader.execute("PRAGMA page_count").fetchall()[0][0]))
 

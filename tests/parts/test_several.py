@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
 from replicator.core.errors import NotWalMode
+from replicator.source.watcher import Watcher
 from tests.parts.rig import Rig
 from tests.support.app import App
 
@@ -98,3 +101,50 @@ def test_without_events_commits_are_found_all_the_same(
         agent.stop()
 
     assert 1 == [each.message for each in caplog.records].count("events.refused")
+
+
+def test_a_database_at_rest_has_no_wake_up_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit whose event was lost is found by the sweep over all databases, which looks at files only."""
+    monkeypatch.setattr(Watcher, "arm", lambda *_: True)  # events that never come
+    rigs = [Rig(tmp_path / name) for name in ("one", "two")]
+    for rig in rigs:
+        rig.folder.mkdir()
+    with App(rigs[0].database) as app, App(rigs[1].database) as other:
+        app.insert(1)
+        other.insert(1)
+        agent = Agent([rig.config() for rig in rigs])
+        agent.start()
+        agent.wait_captured_and_shipped(20)
+        follows = [follower._follow for follower in agent._followers]
+        for _ in range(1000):
+            if all(each is not None and each._resting is not None for each in follows):
+                break
+            assert not agent.wait(0.02)
+        before = agent.status()[rigs[0].database].source.captured
+        app.insert(1)
+        agent._sweep(0.0)
+        for _ in range(100):
+            if agent.status()[rigs[0].database].source.captured != before:
+                break
+            assert not agent.wait(0.01)
+        resting = [each._resting for each in follows if each is not None]
+        captured = agent.status()[rigs[0].database].source.captured
+        agent.stop()
+
+    assert captured != before
+    assert resting[1] is not None  # the other one was left alone
+
+
+def test_many_databases_fit_into_the_limit_on_open_files() -> None:
+    """The soft limit is raised as far as is needed and allowed, never lowered."""
+    script = (
+        "import resource, sys; from replicator.files import allow_descriptors\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512))\n"
+        "for wanted in (32, 256, 100_000):\n"
+        "    allow_descriptors(wanted); print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ["64 512", "256 512", "512 512"] == done.stdout.splitlines()
