@@ -19,6 +19,8 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 # Whoever asks who holds a lock has it for a moment; an agent has it for good.
 _LOCK_ATTEMPTS = 20
+# Linux has it; what it is made of differs by system.
+_UNNAMED: int = getattr(os, "O_TMPFILE", 0)
 
 
 @contextlib.contextmanager
@@ -90,9 +92,38 @@ def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
 def publish_once(path: str, data: bytes) -> None:
     """Create *path* with *data*, whole and durable, or raise FileExistsError and change nothing.
 
-    Written under a temporary name, synced, then linked: link(2) refuses an existing name atomically.
+    Written without a name, synced, then linked: link(2) refuses an existing name atomically, and whoever is
+    killed before leaves nothing. Where that cannot be had, under a temporary name.
     """
     folder = os.path.dirname(path)
+    if not _publish_unnamed(folder, path, data):
+        _publish_named(folder, path, data)
+    sync_folder(folder)
+
+
+def _publish_unnamed(folder: str, path: str, data: bytes) -> bool:
+    """False where the system or the file system has no files without a name."""
+    if not _UNNAMED:
+        return False
+    try:
+        fd = os.open(folder, _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
+    except OSError as exc:
+        if exc.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return False
+        raise
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+        # A folder makes Python call linkat(2), which follows the link in /proc; link(2) would not.
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+    except FileNotFoundError:
+        return False  # no /proc; or no folder any more, which the other way finds out
+    finally:
+        os.close(fd)
+    return True
+
+
+def _publish_named(folder: str, path: str, data: bytes) -> None:
     temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     try:
@@ -104,7 +135,6 @@ def publish_once(path: str, data: bytes) -> None:
         os.link(temporary, path)
     finally:
         os.unlink(temporary)
-    sync_folder(folder)
 
 
 def read_json(path: str) -> dict[str, Any] | None:

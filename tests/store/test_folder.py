@@ -354,3 +354,20 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="not a folder"):
         open_store(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_put_once_leaves_nothing_but_the_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
+    """With and without files that have no name yet, which not every file system knows."""
+    if not unnamed:
+        monkeypatch.setattr("replicator.files._UNNAMED", 0)
+    store = FolderStore(str(tmp_path / "root"))
+    store.put("a/b", b"first")
+    with pytest.raises(ObjectExists):
+        store.put("a/b", b"second")
+
+    assert b"first" == store.get("a/b")
+    assert ["b"] == os.listdir(tmp_path / "root" / "a")
+    assert 0o600 == os.stat(tmp_path / "root" / "a" / "b").st_mode & 0o777
