@@ -20,7 +20,7 @@ from replicator.core.names import GenerationName, SegmentName
 from replicator.core.position import GenerationId, Position
 from replicator.core.quantities import format_size
 from replicator.core.records import encode_record
-from replicator.core.unit import TRAILER_SIZE, UnitHeader, parse_unit_header, split_units
+from replicator.core.unit import TRAILER_SIZE, UnitHeader, follows, parse_unit_header, split_units
 from replicator.marks import LastError, Marks
 from replicator.spool import Place, Spool
 from replicator.state import Newest, StateFolder, StoreMemory
@@ -198,7 +198,7 @@ class Ship:
         """Whether a unit chains to the newest one there. It cannot where the spool was lost and another
         store, further than this one, said where to go on."""
         there = self._newest_there
-        return there is None or there[0] != first.generation or there[1] == first.chain_before
+        return there is None or there[0] != first.generation or follows(first, there[1])
 
     def _put(
         self, units: list[tuple[UnitHeader, bytes]], place: Place, behind: Place
@@ -299,7 +299,7 @@ class Ship:
         if found is not None and found[1] == unit:
             return found[0]
         first = self._spool.first_of(running)
-        if found is None and (first is None or first[1].chain_before == unit[-TRAILER_SIZE:]):
+        if found is None and (first is None or follows(first[1], unit[-TRAILER_SIZE:])):
             return first[0] if first else self._spool.end
         last = self._spool.last_unit()
         ours = parse_unit_header(last) if last is not None else None

@@ -9,6 +9,7 @@ from replicator.core.cursor import Observation, WalCursor
 from replicator.core.page_delta import PageImage
 from replicator.core.unit_build import (
     UNIT_BYTES_MAX,
+    UNIT_MICROS_MAX,
     Built,
     Captured,
     Hole,
@@ -106,7 +107,7 @@ class UnitWriter:
         if coalesce and len(logged) > 1:
             span, logged = len(logged), [merge(logged)]
         else:
-            logged = self._fitting(logged)
+            logged = self._fitting(logged, sightings)
         end = logged[-1].end
         cursor = WalCursor(seen.header.salt, end, self._database.frame_header(end - 1).checksum)
         if len(logged) == 1 and len(logged[0].frames) * self.lineage.page_size > UNIT_BYTES_MAX:
@@ -135,13 +136,14 @@ class UnitWriter:
         except Hole as exc:
             raise ContinuityLost(str(exc)) from exc
 
-    def _fitting(self, logged: list[LoggedTransaction]) -> list[LoggedTransaction]:
+    def _fitting(self, logged: list[LoggedTransaction], sightings: Sightings) -> list[LoggedTransaction]:
         """As many transactions as one unit takes, at least one."""
         room = UNIT_BYTES_MAX // self.lineage.page_size
+        latest = sightings.of(logged[0].end).observed + UNIT_MICROS_MAX
         taken: list[LoggedTransaction] = []
         for each in logged:
             room -= len(each.frames)
-            if taken and room < 0:
+            if taken and (room < 0 or sightings.of(each.end).observed > latest):
                 break
             taken.append(each)
         return taken

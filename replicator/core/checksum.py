@@ -3,7 +3,7 @@
 The checksum of a database is the XOR of the hashes of its pages, so a commit changes it by the pages it
 changed alone. The hash must not be linear (a CRC's XOR would miss swapped content), and takes the page
 number as its seed, so the same bytes on two pages do not cancel out. XOR of 64-bit hashes guards against
-faults, not against someone who can choose pages; that is what the SHA-256 chain and the seal are for.
+faults, not against someone who can choose pages; that is what the SHA-256 of a unit is for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import xxhash
 LOCK_BYTE = 1 << 30
 """SQLite locks the bytes from here on and never writes the page they lie on (fileformat2, section 1.6)."""
 
+SHORT_HASH_SIZE = 4
+"""Bytes of the short form of a hash."""
+
 
 def lock_page(page_size: int) -> int:
     """Number of the page that never holds content."""
@@ -24,6 +27,11 @@ def lock_page(page_size: int) -> int:
 def page_hash(pgno: int, page: bytes | memoryview) -> int:
     """64 bits for *page* as page number *pgno*."""
     return xxhash.xxh3_64_intdigest(page, pgno)
+
+
+def short_hash(value: int) -> int:
+    """The low 32 bits of a hash, which is what units store; docs/FORMAT.md says why it is enough."""
+    return value & 0xFFFFFFFF
 
 
 def pages_checksum(content: bytes | memoryview, first_pgno: int, page_size: int) -> int:

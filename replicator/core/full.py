@@ -19,6 +19,7 @@ from replicator.core import varint, zstd
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.names import FullName, PackName, parse_name
 from replicator.core.position import GenerationId, Position
+from replicator.core.unit import TRAILER_SIZE
 from replicator.core.varint import Reader
 
 MANIFEST_MAGIC = b"RPLFULL"
@@ -192,7 +193,7 @@ def _decode_head(text: bytes, name: str) -> ManifestHead:
             and 0 <= head.txid < 1 << 64
             and all(isinstance(parse_name(pack), PackName) for pack in packs)
             and len(head.checksum) == len(head.rolling) == 16
-            and len(head.chain) == 2 * HASH_SIZE
+            and len(head.chain) == 2 * TRAILER_SIZE
             and str(head.name) == name
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:

@@ -2,7 +2,8 @@
 
 A page's previous version, given to zstd as a raw-content prefix, makes a small update cost a few dozen
 bytes. The prefix of a block holds the previous versions of the distinct pages in it, ascending, each once.
-zstd expands onto a wrong prefix without an error, so each block carries the prefix's hash, looked at first.
+zstd expands onto a wrong prefix without an error, so each block carries the prefix's short hash, looked at
+first.
 
 Which pages have a previous version is a rule both sides compute: a page that lay within the database before
 the block, except those the block lists as *fresh* (their previous version was not at hand any more).
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import xxhash
 
 from replicator.core import varint, zstd
+from replicator.core.checksum import SHORT_HASH_SIZE, short_hash
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.varint import Reader
 
@@ -108,7 +110,11 @@ def _encode(
     prefix = b"".join(parts)
     content = b"".join([image.content for image in images])
     stored = zstd.compress(content, prefix) if codec == CODEC_ZSTD else content
-    return Block(len(images), frozenset(fresh), xxhash.xxh3_64_intdigest(prefix), stored)
+    return Block(len(images), frozenset(fresh), _prefix_hash(prefix), stored)
+
+
+def _prefix_hash(prefix: bytes) -> int:
+    return short_hash(xxhash.xxh3_64_intdigest(prefix))
 
 
 def write_block(out: bytearray, block: Block) -> None:
@@ -119,7 +125,7 @@ def write_block(out: bytearray, block: Block) -> None:
     for pgno in sorted(block.fresh):
         varint.put(out, pgno - last)
         last = pgno
-    out += block.prefix_hash.to_bytes(8, "big")
+    out += block.prefix_hash.to_bytes(SHORT_HASH_SIZE, "big")
     varint.put(out, len(block.stored))
     out += block.stored
 
@@ -134,7 +140,7 @@ def read_block(reader: Reader, *, pages_left: int) -> Block:
     for _ in range(reader.varint(pages)):
         last += reader.varint(0xFFFFFFFF)
         fresh.add(last)
-    prefix_hash = reader.u64()
+    prefix_hash = reader.u32()
     stored = bytes(reader.take(reader.varint(1 << 32)))
     return Block(pages, frozenset(fresh), prefix_hash, stored)
 
@@ -150,7 +156,7 @@ def expand_block(
     wanted = sorted({pgno for pgno in pgnos if pgno <= pages_before and pgno not in block.fresh})
     parts = [version(pgno) for pgno in wanted]
     prefix = b"".join([part for part in parts if part is not None])
-    if len(prefix) != len(wanted) * page_size or xxhash.xxh3_64_intdigest(prefix) != block.prefix_hash:
+    if len(prefix) != len(wanted) * page_size or _prefix_hash(prefix) != block.prefix_hash:
         raise ObjectCorrupt("the state before a block is not the one it was made against")
     length = len(pgnos) * page_size
     if codec == CODEC_ZSTD:

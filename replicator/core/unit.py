@@ -2,12 +2,14 @@
 
 Layout, big-endian; docs/FORMAT.md is the specification of record:
 
-    header   144 bytes, see ``_HEADER``
+    header   88 bytes, see ``_HEADER``
     entries  one for each transaction: times, size of the database, page numbers, page hashes, checksum
     payload  blocks of page images (core/page_delta.py), in the order of the entries
-    trailer  SHA-256 of all before it; the next unit's header repeats it, which chains the units
+    trailer  the digest: 16 bytes of the SHA-256 of all before it
 
-A transaction too large for one unit is carried by several, numbered parts of the same txid.
+The first 8 bytes of a digest are repeated in the next unit's header, which chains the units; what the first
+one repeats stands for its repository and generation. A transaction too large for one unit is carried by
+several, numbered parts of the same txid.
 """
 
 from __future__ import annotations
@@ -18,21 +20,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from replicator.core import varint
+from replicator.core.checksum import SHORT_HASH_SIZE
 from replicator.core.cursor import WalCursor
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD, Block, read_block, write_block
-from replicator.core.position import GenerationId, Position
+from replicator.core.position import TXID_MAX, GenerationId, Position
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.varint import Reader
 from replicator.core.wal import Salt, WalChecksum
 
 MAGIC = b"RPLUNIT"
 VERSION = 1
-HEADER_SIZE = 144
-TRAILER_SIZE = 32
+HEADER_SIZE = 88
+TRAILER_SIZE = 16
+CHAIN_SIZE = 8
 
-# magic, version, flags, codec, log2 of the page size, part, repository, generation, epoch, frames,
-# first txid, last txid, salts, WAL checksum, observed first and last, chain before, lengths, reserved
-_HEADER = struct.Struct(">7sBHBBI16s8sIIQQIIIIqq32sII8x")
+# magic, version, flags, codec, log2 of the page size, reserved, part, generation, epoch, frames, first txid,
+# txids after it, salts, WAL checksum, observed first, microseconds from it to the last, chain before, lengths
+_HEADER = struct.Struct(">7sBBBBxI8sIIQIIIIIqI8sII")
 assert _HEADER.size == HEADER_SIZE
 
 _PART = 1
@@ -54,10 +59,9 @@ class UnitHeader:
     marks the one that carries the commit. ``rolling_known`` is False where the change of the database's
     checksum could not be followed (see ``Entry.rolling``). ``clock_stepped``: the wall clock went back, and
     the times in here were held at the latest one seen. ``cursor`` is the place in the log after the last
-    commit. Times are microseconds UTC.
+    commit. Times are microseconds UTC. ``chain_before`` is how the digest of the unit before begins.
     """
 
-    repository: bytes
     generation: GenerationId
     epoch: int
     page_size: int
@@ -95,9 +99,9 @@ class Entry:
     """One transaction, or under overload a run of them of which only the end is a restore point.
 
     ``span`` counts the commits; ``txid`` is the last of them. The commit happened after ``not_before`` (the
-    look before) and no later than ``observed``. ``pgnos`` ascend and have one hash each. ``rolling`` is the
-    XOR of the hashes of all changes since the generation began, so the checksum of the database here is
-    that of any full backup XOR the full's rolling XOR this one.
+    look before) and no later than ``observed``. ``pgnos`` ascend and have the short form of one hash each.
+    ``rolling`` is the XOR of the whole hashes of all changes since the generation began, so the checksum of
+    the database here is that of any full backup XOR the full's rolling XOR this one.
     """
 
     txid: int
@@ -120,7 +124,19 @@ class Unit:
 
 def first_chain(repository: bytes, generation: GenerationId) -> bytes:
     """What the first unit of a generation chains to."""
-    return hashlib.sha256(b"RPLCHAIN" + repository + bytes.fromhex(generation)).digest()
+    return _digest(b"RPLCHAIN", repository, bytes.fromhex(generation))
+
+
+def follows(header: UnitHeader, digest: bytes) -> bool:
+    """Whether a unit was built on the one that has *digest*, or the first one on ``first_chain``."""
+    return header.chain_before == digest[:CHAIN_SIZE]
+
+
+def _digest(*pieces: bytes | bytearray | memoryview) -> bytes:
+    whole = hashlib.sha256()
+    for piece in pieces:
+        whole.update(piece)
+    return whole.digest()[:TRAILER_SIZE]
 
 
 def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[Block]) -> tuple[bytes, bytes]:
@@ -138,7 +154,7 @@ def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[B
         for pgno in entry.pgnos:
             varint.put(body, pgno - last)
             last = pgno
-        body += struct.pack(f">{len(entry.hashes)}QQ", *entry.hashes, entry.rolling)
+        body += struct.pack(f">{len(entry.hashes)}IQ", *entry.hashes, entry.rolling)
     entries_bytes = len(body)
     for block in blocks:
         write_block(body, block)
@@ -151,23 +167,23 @@ def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[B
     cursor = header.cursor
     head = _HEADER.pack(
         MAGIC, VERSION, flags, header.codec, header.page_size.bit_length() - 1, header.part,
-        header.repository, bytes.fromhex(header.generation), header.epoch, cursor.frames,
-        header.txid_first, header.txid_last, *cursor.salt, *cursor.checksum,
-        header.observed_first, header.observed_last, header.chain_before,
+        bytes.fromhex(header.generation), header.epoch, cursor.frames,
+        header.txid_first, header.txid_last - header.txid_first, *cursor.salt, *cursor.checksum,
+        header.observed_first, header.observed_last - header.observed_first, header.chain_before,
         entries_bytes, len(body) - entries_bytes,
     )  # fmt: skip
-    digest = hashlib.sha256(head)
-    digest.update(body)
-    return b"".join((head, body, digest.digest())), digest.digest()
+    digest = _digest(head, body)
+    return b"".join((head, body, digest)), digest
 
 
 def parse_unit_header(data: bytes | memoryview) -> UnitHeader:
-    """Read and bound the first 144 bytes of a unit; nothing in it is proved until ``decode_unit``."""
+    """Read and bound the first 88 bytes of a unit; nothing in it is proved until ``decode_unit``."""
     if len(data) < HEADER_SIZE:
         raise ObjectCorrupt(f"a unit's header is cut off after {len(data)} bytes")
-    (magic, version, flags, codec, page_log2, part, repository, generation, epoch, frames, txid_first,
-     txid_last, salt1, salt2, s0, s1, observed_first, observed_last, chain, entries_bytes,
+    (magic, version, flags, codec, page_log2, part, generation, epoch, frames, txid_first, txids_more,
+     salt1, salt2, s0, s1, observed_first, observed_more, chain, entries_bytes,
      payload_bytes) = _HEADER.unpack_from(data)  # fmt: skip
+    txid_last, observed_last = txid_first + txids_more, observed_first + observed_more
     # Version 0 was never written: it is what a torn write leaves where zeros follow the magic.
     if magic != MAGIC or version == 0:
         raise ObjectCorrupt("not a unit: it does not begin with RPLUNIT and a version")
@@ -179,15 +195,14 @@ def parse_unit_header(data: bytes | memoryview) -> UnitHeader:
     if (
         not 9 <= page_log2 <= 16
         or codec not in (CODEC_NONE, CODEC_ZSTD)
-        or not 1 <= txid_first <= txid_last
+        or not 1 <= txid_first <= txid_last <= TXID_MAX
         or entries_bytes > ENTRIES_BYTES_MAX
         or payload_bytes > PAYLOAD_BYTES_MAX
         or bool(flags & _PART) != (part > 0)
-        or observed_last < observed_first
+        or not MICROS_MIN <= observed_first <= observed_last <= MICROS_MAX
     ):
         raise ObjectCorrupt("a unit's header holds values that are never written")
     return UnitHeader(
-        repository=repository,
         generation=GenerationId(generation.hex()),
         epoch=epoch,
         page_size=1 << page_log2,
@@ -214,7 +229,7 @@ def decode_unit(data: bytes | memoryview) -> Unit:
         raise ObjectCorrupt(f"unit {header.position} is cut off: {len(data)} of {header.size} bytes")
     view = memoryview(data)
     body_end = header.size - TRAILER_SIZE
-    digest = hashlib.sha256(view[:body_end]).digest()
+    digest = _digest(view[:body_end])
     if digest != view[body_end : header.size]:
         raise ObjectCorrupt(f"unit {header.position} does not have the digest it was written with")
     entries_end = HEADER_SIZE + header.entries_bytes
@@ -240,7 +255,7 @@ def _read_entries(reader: Reader, header: UnitHeader) -> Iterator[Entry]:
         observed += reader.varint(1 << 62)
         not_before = observed - reader.varint(1 << 62)
         pages_after = reader.varint(0xFFFFFFFF)
-        count = reader.varint(header.entries_bytes // 8)
+        count = reader.varint(header.entries_bytes // SHORT_HASH_SIZE)
         pgnos: list[int] = []
         last = 0
         for _ in range(count):
@@ -249,7 +264,7 @@ def _read_entries(reader: Reader, header: UnitHeader) -> Iterator[Entry]:
             if delta == 0 or last > 0xFFFFFFFF:
                 raise ObjectCorrupt(f"unit {header.position} lists its pages out of order")
             pgnos.append(last)
-        hashes = struct.unpack(f">{count}Q", reader.take(8 * count))
+        hashes = struct.unpack(f">{count}I", reader.take(SHORT_HASH_SIZE * count))
         rolling = reader.u64()
         if span == 0 or pages_after == 0:
             raise ObjectCorrupt(f"unit {header.position} holds an empty entry")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from replicator.core.checksum import page_hash
+from replicator.core.checksum import page_hash, short_hash
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.page_delta import Block, expand_block
 from replicator.core.unit import Entry, Unit
@@ -37,7 +37,7 @@ def expand_unit(unit: Unit, *, pages_before: int, version: Version) -> Iterator[
             mine += images[:use]
             del images[:use]
         for pgno, expected, image in zip(entry.pgnos, entry.hashes, mine, strict=True):
-            if page_hash(pgno, image) != expected:
+            if short_hash(page_hash(pgno, image)) != expected:
                 raise ObjectCorrupt(
                     f"page {pgno} of txid {entry.txid:016x} (entry {number}) has another hash"
                 )

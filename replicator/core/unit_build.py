@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from replicator.core.checksum import lock_page, page_hash
+from replicator.core.checksum import lock_page, page_hash, short_hash
 from replicator.core.cursor import WalCursor
 from replicator.core.page_delta import PageImage, Step, encode_blocks
 from replicator.core.position import GenerationId
-from replicator.core.unit import Entry, UnitHeader, encode_unit
+from replicator.core.times import MICROS_PER_SECOND
+from replicator.core.unit import CHAIN_SIZE, Entry, UnitHeader, encode_unit
 from replicator.core.wal import LoggedTransaction
 
 # What is held in memory at once: page images of a unit and their previous versions. A larger transaction
 # is carried in parts of this size.
 UNIT_BYTES_MAX = 4 << 20
+# The header has 32 bits for the microseconds from the first to the last time in a unit: 71 minutes. What lies
+# in the log is further apart where it could not be captured for as long, or the wall clock was put forward.
+UNIT_MICROS_MAX = 3_600 * MICROS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def merge(transactions: Iterable[LoggedTransaction]) -> LoggedTransaction:
 def build_unit(
     lineage: Lineage, tip: Tip, transactions: Sequence[Captured], cursor: WalCursor, before: Before
 ) -> Built:
-    """One unit of whole transactions."""
+    """One unit of whole transactions, seen within ``UNIT_MICROS_MAX`` of each other."""
     versions = _Versions(before)
     rolling, pages, txid = tip.rolling, tip.pages, tip.txid
     entries: list[Entry] = []
@@ -129,7 +133,8 @@ def build_unit(
         pgnos = tuple(image.pgno for image in each.images)
         seen = each.seen
         times = (seen.observed, seen.not_before)
-        entries.append(Entry(txid, each.span, *times, each.pages_after, pgnos, hashes, rolling or 0))
+        short = tuple(map(short_hash, hashes))
+        entries.append(Entry(txid, each.span, *times, each.pages_after, pgnos, short, rolling or 0))
         steps.append(Step(each.images, pages, each.pages_after))
         pages = each.pages_after
     header = UnitHeader(
@@ -143,7 +148,7 @@ def build_unit(
         cursor=cursor,
         observed_first=entries[0].observed,
         observed_last=entries[-1].observed,
-        chain_before=tip.chain,
+        chain_before=tip.chain[:CHAIN_SIZE],
     )
     blocks = encode_blocks(steps, versions.before, page_size=lineage.page_size, codec=lineage.codec)
     unit, digest = encode_unit(header, entries, blocks)
@@ -177,7 +182,8 @@ def build_parts(
         rolling = _roll(rolling, versions, images, hashes, tip.pages, pages_after, lineage.page_size)
         entry = Entry(
             tip.txid + span, span, seen.observed, seen.not_before, transaction.commit_pages,
-            tuple(image.pgno for image in images), hashes, (rolling or 0) if last else 0,
+            tuple(image.pgno for image in images), tuple(map(short_hash, hashes)),
+            (rolling or 0) if last else 0,
         )  # fmt: skip
         header = UnitHeader(
             **_lineage_fields(lineage),
@@ -190,7 +196,7 @@ def build_parts(
             cursor=cursor,
             observed_first=seen.observed,
             observed_last=seen.observed,
-            chain_before=chain,
+            chain_before=chain[:CHAIN_SIZE],
         )
         step = Step(images, tip.pages, transaction.commit_pages)
         blocks = encode_blocks([step], versions.before, page_size=lineage.page_size, codec=lineage.codec)
@@ -205,7 +211,6 @@ def build_parts(
 
 def _lineage_fields(lineage: Lineage) -> dict[str, Any]:
     return {
-        "repository": lineage.repository,
         "generation": lineage.generation,
         "epoch": lineage.epoch,
         "page_size": lineage.page_size,

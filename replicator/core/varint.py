@@ -54,5 +54,8 @@ class Reader:
         self.offset = end
         return taken
 
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "big")
+
     def u64(self) -> int:
         return int.from_bytes(self.take(8), "big")

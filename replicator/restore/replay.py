@@ -12,7 +12,7 @@ from replicator.core.full import ManifestHead
 from replicator.core.names import SegmentName
 from replicator.core.position import TXID_MAX
 from replicator.core.restore_plan import RestorePlan
-from replicator.core.unit import Unit, UnitHeader, decode_unit, parse_unit_header, split_units
+from replicator.core.unit import Unit, UnitHeader, decode_unit, follows, parse_unit_header, split_units
 from replicator.core.unit_apply import expand_unit
 from replicator.restore.image import Image
 from replicator.store import Store
@@ -94,8 +94,8 @@ def _check_follows(
     name: SegmentName, unit: Unit, head: ManifestHead, txid: int, chain: bytes, part: int
 ) -> None:
     header = unit.header
-    if header.repository.hex() != head.repository or header.generation != head.generation:
-        raise ObjectCorrupt(f"{name} holds a unit of another repository or generation", name=str(name))
+    if header.generation != head.generation:
+        raise ObjectCorrupt(f"{name} holds a unit of another generation", name=str(name))
     expected_part = part + 1 if header.part else 0
     if header.txid_first != txid + 1 or header.part != expected_part:
         raise TargetUnreachable(
@@ -103,7 +103,7 @@ def _check_follows(
             f"are missing: {name} does not follow what is before it",
             hint=f"restore --txid {txid:016x} --generation {header.generation} is the nearest restore point before it",
         )
-    if header.chain_before != chain or header.page_size != head.page_size:
+    if not follows(header, chain) or header.page_size != head.page_size:
         raise ObjectCorrupt(
             f"{name} does not chain to what is before it (txid {header.txid_first:016x})", name=str(name)
         )

@@ -179,7 +179,7 @@ def test_a_short_previous_version_is_corrupt() -> None:
     "block",
     [
         Block(1, frozenset(), 0, b""),
-        Block(3, frozenset({1, 2, 0xFFFFFFFF}), 2**64 - 1, bytes(300)),
+        Block(3, frozenset({1, 2, 0xFFFFFFFF}), 2**32 - 1, bytes(300)),
         Block(200, frozenset({129}), 5, b"x"),
     ],
 )

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from replicator.core.cursor import WalCursor
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD, Block
-from replicator.core.position import GenerationId, Position
+from replicator.core.position import TXID_MAX, GenerationId, Position
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.unit import (
+    CHAIN_SIZE,
     ENTRIES_BYTES_MAX,
     HEADER_SIZE,
     PAYLOAD_BYTES_MAX,
@@ -23,6 +25,7 @@ from replicator.core.unit import (
     decode_unit,
     encode_unit,
     first_chain,
+    follows,
     parse_unit_header,
     split_units,
 )
@@ -33,13 +36,13 @@ from tests.core.unit_writer import writer_on
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
 MICROS = st.integers(0, 1 << 52)
+LATER = st.integers(0, 2**32 // 4 - 1)  # four entries of a unit lie within 32 bits of microseconds
 
 
 @st.composite
 def headers(draw: st.DrawFn) -> UnitHeader:
     part = draw(st.one_of(st.just(0), st.integers(1, 2**32 - 1)))
     return UnitHeader(
-        repository=draw(st.binary(min_size=16, max_size=16)),
         generation=GenerationId(draw(st.binary(min_size=8, max_size=8)).hex()),
         epoch=draw(U32),
         page_size=draw(st.sampled_from([512 << n for n in range(8)])),
@@ -53,7 +56,7 @@ def headers(draw: st.DrawFn) -> UnitHeader:
         cursor=WalCursor(Salt(draw(U32), draw(U32)), draw(U32), WalChecksum(draw(U32), draw(U32))),
         observed_first=0,
         observed_last=0,
-        chain_before=draw(st.binary(min_size=32, max_size=32)),
+        chain_before=draw(st.binary(min_size=CHAIN_SIZE, max_size=CHAIN_SIZE)),
     )
 
 
@@ -64,7 +67,7 @@ def entries(draw: st.DrawFn, txid_first: int, observed: int) -> list[Entry]:
     for _ in range(draw(st.integers(1, 4))):
         span = draw(st.integers(1, 1000))
         txid += span
-        observed += draw(MICROS)
+        observed += draw(LATER)
         pgnos = sorted(draw(st.sets(st.integers(1, 2**32 - 1), max_size=6)))
         found.append(
             Entry(
@@ -74,7 +77,7 @@ def entries(draw: st.DrawFn, txid_first: int, observed: int) -> list[Entry]:
                 observed - draw(MICROS),
                 draw(st.integers(1, 2**32 - 1)),
                 tuple(pgnos),
-                tuple(draw(U64) for _ in pgnos),
+                tuple(draw(U32) for _ in pgnos),
                 draw(U64),
             )
         )
@@ -88,7 +91,7 @@ def blocks(draw: st.DrawFn, pages: int) -> list[Block]:
         count = draw(st.integers(1, pages))
         pages -= count
         fresh = draw(st.sets(st.integers(1, 2**32 - 1), max_size=min(count, 3)))
-        found.append(Block(count, frozenset(fresh), draw(U64), draw(st.binary(max_size=40))))
+        found.append(Block(count, frozenset(fresh), draw(U32), draw(st.binary(max_size=40))))
     return found
 
 
@@ -111,9 +114,13 @@ def test_a_unit_reads_back(header: UnitHeader, txid_first: int, observed: int, d
     assert filled == unit.header == parse_unit_header(written)
     assert (tuple(held), tuple(stored)) == (unit.entries, unit.blocks)
     assert len(written) == unit.header.size
-    assert (
-        hashlib.sha256(written[:-TRAILER_SIZE]).digest() == written[-TRAILER_SIZE:] == digest == unit.digest
-    )
+    assert sealed(written[:-16]) == written
+    assert written[-16:] == digest == unit.digest
+
+
+def sealed(whole: bytes) -> bytes:
+    """*whole* with the digest behind it that a unit has."""
+    return whole + hashlib.sha256(whole).digest()[:16]
 
 
 # --- bytes that are not what was written ---------------------------------------------------------------
@@ -141,7 +148,7 @@ def test_every_flipped_bit_is_noticed() -> None:
             if caught.type is FormatTooNew:
                 too_new.append(offset)
 
-    assert {7, 8, 9} == set(too_new)  # the version and the flags
+    assert {7, 8} == set(too_new)  # the version and the flags
 
 
 def test_every_cut_is_noticed() -> None:
@@ -165,19 +172,12 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
         decode_unit(data)
 
 
-def resealed(unit: bytes, changed: bytes) -> bytes:
-    """*changed* with the digest of its own bytes, as somebody who forges units would have it."""
-    assert len(unit) == len(changed)
-    return changed[:-TRAILER_SIZE] + hashlib.sha256(changed[:-TRAILER_SIZE]).digest()
-
-
 @given(offset=st.integers(0, len(UNIT) - TRAILER_SIZE - 1), junk=st.binary(min_size=1, max_size=12))
 def test_a_forged_unit_is_read_or_refused(offset: int, junk: bytes) -> None:
     """Bytes changed under a digest that fits them give a unit within its bounds, or one of our two errors."""
-    changed = (UNIT[:offset] + junk + UNIT[offset + len(junk) :])[: len(UNIT)]
-    changed = changed[:-TRAILER_SIZE] + UNIT[-TRAILER_SIZE:]
+    changed = UNIT[:offset] + junk + UNIT[offset + len(junk) :]
     try:
-        unit = decode_unit(resealed(UNIT, changed))
+        unit = decode_unit(sealed(changed[: len(UNIT) - TRAILER_SIZE]))
     except (ObjectCorrupt, FormatTooNew):
         return
 
@@ -199,8 +199,8 @@ def test_any_header_is_bounded(head: bytes) -> None:
     assert header.entries_bytes <= ENTRIES_BYTES_MAX
     assert header.payload_bytes <= PAYLOAD_BYTES_MAX
     assert header.page_size in [512 << n for n in range(8)]
-    assert 1 <= header.txid_first <= header.txid_last
-    assert header.observed_first <= header.observed_last
+    assert 1 <= header.txid_first <= header.txid_last <= TXID_MAX
+    assert MICROS_MIN <= header.observed_first <= header.observed_last <= MICROS_MAX
 
 
 @pytest.mark.parametrize(
@@ -209,18 +209,20 @@ def test_any_header_is_bounded(head: bytes) -> None:
         (7, "B", 2, FormatTooNew),
         (7, "B", 255, FormatTooNew),
         (7, "B", 0, ObjectCorrupt),
-        (8, ">H", 16, FormatTooNew),
-        (8, ">H", 1 << 15, FormatTooNew),
-        (8, ">H", 1, ObjectCorrupt),  # a part without a number
-        (10, "B", 2, ObjectCorrupt),  # codec
-        (11, "B", 8, ObjectCorrupt),  # pages of 256 bytes
-        (11, "B", 17, ObjectCorrupt),
+        (8, "B", 16, FormatTooNew),
+        (8, "B", 1 << 7, FormatTooNew),
+        (8, "B", 1, ObjectCorrupt),  # a part without a number
+        (9, "B", 2, ObjectCorrupt),  # codec
+        (10, "B", 8, ObjectCorrupt),  # pages of 256 bytes
+        (10, "B", 17, ObjectCorrupt),
         (12, ">I", 1, ObjectCorrupt),  # a number without being a part
-        (48, ">Q", 0, ObjectCorrupt),  # txid 0
-        (48, ">Q", 4, ObjectCorrupt),  # first behind last
-        (80, ">q", 1 << 62, ObjectCorrupt),  # times backwards
-        (128, ">I", ENTRIES_BYTES_MAX + 1, ObjectCorrupt),
-        (132, ">I", PAYLOAD_BYTES_MAX + 1, ObjectCorrupt),
+        (32, ">Q", 0, ObjectCorrupt),  # txid 0
+        (32, ">Q", TXID_MAX - 1, ObjectCorrupt),  # the last, two further on, is none
+        (60, ">q", 1 << 62, ObjectCorrupt),
+        (60, ">q", -1, ObjectCorrupt),
+        (60, ">q", MICROS_MAX, ObjectCorrupt),  # the last time lies behind it
+        (80, ">I", ENTRIES_BYTES_MAX + 1, ObjectCorrupt),
+        (84, ">I", PAYLOAD_BYTES_MAX + 1, ObjectCorrupt),
     ],
 )
 def test_values_that_are_never_written_are_refused(
@@ -237,15 +239,14 @@ def test_values_that_are_never_written_are_refused(
 def forge(body: bytes, *, payload: bytes = b"", txid_last: int = 1) -> bytes:
     """A unit with a proper header and digest around a body that encode_unit would not write."""
     head = bytearray(UNIT[:HEADER_SIZE])
-    struct.pack_into(">QQ", head, 48, 1, txid_last)
-    struct.pack_into(">qq", head, 80, START, START)
-    struct.pack_into(">II", head, 128, len(body), len(payload))
-    whole = bytes(head) + body + payload
-    return whole + hashlib.sha256(whole).digest()
+    struct.pack_into(">QI", head, 32, 1, txid_last - 1)
+    struct.pack_into(">qI", head, 60, START, 0)
+    struct.pack_into(">II", head, 80, len(body), len(payload))
+    return sealed(bytes(head) + body + payload)
 
 
-HASH = bytes(8)
-ENTRY = bytes([1, 0, 0, 5, 1, 3]) + HASH + HASH  # span 1, times, 5 pages, one page: number 3
+HASH = bytes(4)
+ENTRY = bytes([1, 0, 0, 5, 1, 3]) + HASH + bytes(8)  # span 1, times, 5 pages, one page: number 3
 BLOCK = bytes([1, 0]) + HASH + bytes([2]) + b"xx"
 
 
@@ -262,9 +263,9 @@ BLOCK = bytes([1, 0]) + HASH + bytes([2]) + b"xx"
         (b"\0" + ENTRY[1:], BLOCK, 1, "empty entry"),
         (ENTRY[:3] + b"\0" + ENTRY[4:], BLOCK, 1, "empty entry"),
         (ENTRY[:5] + b"\0" + ENTRY[6:], BLOCK, 1, "out of order"),
-        (ENTRY[:4] + bytes([2, 3, 0]) + HASH * 3, BLOCK * 2, 1, "out of order"),
+        (ENTRY[:4] + bytes([2, 3, 0]) + HASH * 2 + bytes(8), BLOCK * 2, 1, "out of order"),
         (ENTRY[:4] + bytes([200, 1]) + ENTRY[5:], BLOCK, 1, "above its bound"),
-        (ENTRY[:4] + b"\x02\xff\xff\xff\xff\x0f\x01" + HASH * 3, BLOCK * 2, 1, "out of order"),
+        (ENTRY[:4] + b"\x02\xff\xff\xff\xff\x0f\x01" + HASH * 2 + bytes(8), BLOCK * 2, 1, "out of order"),
         (ENTRY[:-1], BLOCK, 1, "bytes wanted"),
         (ENTRY, BLOCK[:-1], 1, "bytes wanted"),
         (ENTRY, b"\1\2" + BLOCK[2:], 1, "above its bound 1"),
@@ -293,7 +294,7 @@ def test_a_segment_is_units_one_behind_the_other() -> None:
     assert [] == list(split_units(b""))
 
 
-@pytest.mark.parametrize("cut", [1, 31, 32, 33, 200, HEADER_SIZE])
+@pytest.mark.parametrize("cut", [1, 15, 16, 17, 200, HEADER_SIZE])
 def test_a_segment_that_is_cut_off_is_noticed(cut: int) -> None:
     """Units before the cut come out; then it is ObjectCorrupt."""
     whole = UNIT + some_unit(2)
@@ -307,10 +308,22 @@ def test_a_segment_that_is_cut_off_is_noticed(cut: int) -> None:
 def test_the_first_chain_is_of_its_repository_and_generation() -> None:
     """The first unit chains to who it belongs to: SHA-256 of a tag, the repository and the generation."""
     generation = GenerationId(GENERATION)
-    expected = hashlib.sha256(b"RPLCHAIN" + REPOSITORY + bytes.fromhex(GENERATION)).digest()
+    expected = hashlib.sha256(b"RPLCHAIN" + REPOSITORY + bytes.fromhex(GENERATION)).digest()[:16]
 
     assert expected == first_chain(REPOSITORY, generation)
     assert expected != first_chain(REPOSITORY[::-1], generation)
+    assert follows(parse_unit_header(UNIT), expected)
+
+
+@pytest.mark.parametrize("bit", range(8 * TRAILER_SIZE))
+def test_a_unit_follows_the_digest_whose_beginning_it_repeats(bit: int) -> None:
+    """The first 8 bytes of the digest before it are in its header; no other unit follows that one."""
+    digest = bytes(range(100, 100 + TRAILER_SIZE))
+    other = (int.from_bytes(digest, "big") ^ 1 << (8 * TRAILER_SIZE - 1 - bit)).to_bytes(TRAILER_SIZE, "big")
+    header = replace(parse_unit_header(UNIT), chain_before=digest[:8])
+
+    assert follows(header, digest)
+    assert (bit >= 64) == follows(header, other)
 
 
 @pytest.mark.parametrize(

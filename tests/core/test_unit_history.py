@@ -15,7 +15,7 @@ from replicator.core import page_delta, unit_build
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD
 from replicator.core.position import GenerationId
-from replicator.core.unit import decode_unit, encode_unit, first_chain
+from replicator.core.unit import decode_unit, encode_unit, first_chain, follows
 from replicator.core.unit_apply import expand_unit
 from replicator.core.unit_build import (
     Hole,
@@ -43,7 +43,8 @@ def read_history(
     for data in units:
         unit = decode_unit(data)
         header = unit.header
-        assert (chain, txid + 1) == (header.chain_before, header.txid_first)
+        assert follows(header, chain)
+        assert txid + 1 == header.txid_first
         assert header.part == (part + 1 if header.part else 0)
         chain, part = unit.digest, 0 if header.commits else header.part
         for entry, images in expand_unit(unit, pages_before=model.count, version=model.pages.__getitem__):

@@ -105,10 +105,13 @@ def test_any_bytes_are_read_or_refused(data: bytes, end: int) -> None:
 
 
 def test_fixed_numbers_are_big_endian() -> None:
-    """Eight bytes, the highest first; seven are ObjectCorrupt."""
+    """Eight bytes or four, the highest first; fewer are ObjectCorrupt."""
     assert 0x0102030405060708 == Reader(bytes(range(1, 9))).u64()
+    assert 0x01020304 == Reader(bytes(range(1, 9))).u32()
     with pytest.raises(ObjectCorrupt):
         Reader(bytes(7)).u64()
+    with pytest.raises(ObjectCorrupt):
+        Reader(bytes(3)).u32()
 
 
 @pytest.mark.parametrize("value", [-1, 1 << 64])

@@ -85,6 +85,10 @@ def page_hash(pgno: int, content: bytes) -> int:
     return xxhash.xxh3_64_intdigest(content, seed=pgno)
 
 
+def low(value: int) -> int:
+    return value % 2**32
+
+
 def checksum(pages: Pages) -> int:
     total = 0
     for pgno, content in pages.items():
@@ -112,8 +116,8 @@ def entry(
 ) -> bytes:
     numbers = sorted(pages)
     head = varints(span, observed - before, observed - not_before, size, len(numbers), *deltas(numbers))
-    hashes = [page_hash(pgno, pages[pgno]) for pgno in numbers]
-    return head + struct.pack(f">{len(hashes) + 1}Q", *hashes, rolling)
+    hashes = [low(page_hash(pgno, pages[pgno])) for pgno in numbers]
+    return head + struct.pack(f">{len(hashes)}IQ", *hashes, rolling)
 
 
 def block(contents: list[bytes], prefix: list[bytes], fresh: list[int], *, compressed: bool) -> bytes:
@@ -123,7 +127,7 @@ def block(contents: list[bytes], prefix: list[bytes], fresh: list[int], *, compr
     elif compressed:
         content = zstd.compress(content, level=3)
     head = varints(len(contents), len(fresh), *deltas(sorted(fresh)))
-    return head + struct.pack(">Q", xxhash.xxh3_64_intdigest(before)) + varints(len(content)) + content
+    return head + struct.pack(">I", low(xxhash.xxh3_64_intdigest(before))) + varints(len(content)) + content
 
 
 def unit(
@@ -139,11 +143,13 @@ def unit(
     blocks: bytes,
 ) -> bytes:
     salt1, salt2, frames, s0, s1 = cursor
-    head = struct.pack(">7sBHBBI", b"RPLUNIT", 1, flags, codec, 9, part) + REPOSITORY + GENERATION
-    head += struct.pack(">IIQQIIII", EPOCH, frames, *txids, salt1, salt2, s0, s1)
-    head += struct.pack(">qq", *observed) + chain + struct.pack(">II", len(entries), len(blocks)) + bytes(8)
+    head = struct.pack(">7sBBBBBI", b"RPLUNIT", 1, flags, codec, 9, 0, part) + GENERATION
+    head += struct.pack(">IIQI", EPOCH, frames, txids[0], txids[1] - txids[0])
+    head += struct.pack(">IIII", salt1, salt2, s0, s1)
+    head += struct.pack(">QI", observed[0], observed[1] - observed[0]) + chain[:8]
+    head += struct.pack(">II", len(entries), len(blocks))
     whole = head + entries + blocks
-    return whole + hashlib.sha256(whole).digest()
+    return whole + hashlib.sha256(whole).digest()[:16]
 
 
 def full(base: bytes, chain: bytes, sum_of_base: int) -> dict[str, bytes]:
@@ -203,7 +209,7 @@ def segments(
     # Unit 2: commit 3; its pages are fresh, so the checksum is unknown; the clock had been set back.
     unit_two = unit(
         flags=4 | 8, codec=1, part=0, txids=(3, 3), cursor=cursors[2], observed=(TIMES[3], TIMES[3]),
-        chain=unit_one[-32:],
+        chain=unit_one[-16:],
         entries=entry(span=1, observed=TIMES[3], before=TIMES[3], not_before=TIMES[3], size=size_three,
                       pages=three, rolling=0),
         blocks=block([three[p] for p in sorted(three)], [], sorted(three), compressed=True),
@@ -216,7 +222,7 @@ def segments(
         pages = {pgno: four[pgno] for pgno in share}
         parts.append(unit(
             flags=1 | (2 if number == 2 else 4), codec=0, part=number, txids=(4, 4), cursor=cursors[3],
-            observed=(TIMES[4], TIMES[4]), chain=parts[-1][-32:] if parts else unit_two[-32:],
+            observed=(TIMES[4], TIMES[4]), chain=parts[-1][-16:] if parts else unit_two[-16:],
             entries=entry(span=1, observed=TIMES[4], before=TIMES[4], not_before=TIMES[3], size=size_four,
                           pages=pages, rolling=rollings[4] if number == 2 else 0),
             blocks=block([pages[p] for p in share], [states[3][p] for p in share if p in states[3]], [],
@@ -241,7 +247,7 @@ def main() -> None:
     assert len(commits) == 4
     assert joined(states[-1]) == final
     assert len(states[2]) < len(states[1]), "the second commit was to shrink the file"
-    chain = hashlib.sha256(b"RPLCHAIN" + REPOSITORY + GENERATION).digest()
+    chain = hashlib.sha256(b"RPLCHAIN" + REPOSITORY + GENERATION).digest()[:16]
     objects = {
         "repository.json": record(
             repository=REPOSITORY.hex(), created="2025-01-28T01:59:00.000000Z", format=1, kind="replicator-repository"

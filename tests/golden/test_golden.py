@@ -46,11 +46,11 @@ OBJECTS = {
     "repository.json": "f304632a2c80bf2d",
     f"generations/{G}.json": "3a91a98c818271a5",
     "leases/00000001.json": "fc1b2b4fa51c7656",
-    FULL: "5ca0d4ec5a8a2ff5",
+    FULL: "069cc7f95520103d",
     PACK: "a70271d6c4da370c",
-    SEGMENT: "2381fb8cd53253b5",
-    PARTS[0]: "f52d981b422ece7f",
-    PARTS[1]: "90ced7d8a16adf7d",
+    SEGMENT: "1c6ef1cba5917558",
+    PARTS[0]: "60707401900d2725",
+    PARTS[1]: "88a6c9943335042a",
 }
 
 
@@ -105,7 +105,7 @@ def test_the_manifest_and_its_pack_are_read() -> None:
             chunk_bytes=16384,
             observed=1_738_029_600_123_456,
             created=1_738_029_600_623_456,
-            chain="1585e61deaf32a5e743354a775d5c2398a4b325d6ddc28996e496f51768d875c",
+            chain="1585e61deaf32a5e743354a775d5c239",
             checksum="ca7aa6c6a8f63313",
             rolling="0000000000000000",
             packs=(PACK,),
@@ -121,58 +121,58 @@ def test_the_manifest_and_its_pack_are_read() -> None:
     assert golden(FULL) == encode_manifest(manifest)
 
 
-SALT = Salt(398_316_317, 1_613_845_338)
+SALT = Salt(1_209_562_799, 1_296_977_074)
 HEADERS = [
     UnitHeader(
-        repository=bytes.fromhex(REPOSITORY), generation=G, epoch=1, page_size=512, codec=1, txid_first=1,
+        generation=G, epoch=1, page_size=512, codec=1, txid_first=1,
         txid_last=2, part=0, last_part=False, rolling_known=True, clock_stepped=False,
-        cursor=WalCursor(SALT, 12, WalChecksum(4_211_317_659, 4_260_004_476)),
+        cursor=WalCursor(SALT, 12, WalChecksum(125_581_692, 947_150_234)),
         observed_first=1_738_029_610_123_456, observed_last=1_738_029_620_123_456,
-        chain_before=bytes.fromhex("1585e61deaf32a5e743354a775d5c2398a4b325d6ddc28996e496f51768d875c"),
-        entries_bytes=143, payload_bytes=194,
+        chain_before=bytes.fromhex("1585e61deaf32a5e"),
+        entries_bytes=95, payload_bytes=190,
     ),
     UnitHeader(
-        repository=bytes.fromhex(REPOSITORY), generation=G, epoch=1, page_size=512, codec=1, txid_first=3,
+        generation=G, epoch=1, page_size=512, codec=1, txid_first=3,
         txid_last=3, part=0, last_part=False, rolling_known=False, clock_stepped=True,
-        cursor=WalCursor(SALT, 13, WalChecksum(1_448_999_987, 2_656_134_705)),
+        cursor=WalCursor(SALT, 13, WalChecksum(1_871_023_463, 215_186_438)),
         observed_first=1_738_029_630_123_456, observed_last=1_738_029_630_123_456,
-        chain_before=bytes.fromhex("af176585e6d425ab8432e3cfcc459be7d3234b2bc56af3323f0ecb95c01031cb"),
-        entries_bytes=22, payload_bytes=84,
+        chain_before=bytes.fromhex("c9ce19e4ea5473f2"),
+        entries_bytes=18, payload_bytes=80,
     ),
     UnitHeader(
-        repository=bytes.fromhex(REPOSITORY), generation=G, epoch=1, page_size=512, codec=0, txid_first=4,
+        generation=G, epoch=1, page_size=512, codec=0, txid_first=4,
         txid_last=4, part=1, last_part=False, rolling_known=False, clock_stepped=False,
-        cursor=WalCursor(SALT, 52, WalChecksum(3_262_779_433, 3_531_318_015)),
+        cursor=WalCursor(SALT, 52, WalChecksum(943_304_693, 239_672_608)),
         observed_first=1_738_029_640_123_456, observed_last=1_738_029_640_123_456,
-        chain_before=bytes.fromhex("3138fe8297fea7d28cd225e4cf2828ed660d4062b559256b4214ca925c74ed68"),
-        entries_bytes=187, payload_bytes=9740,
+        chain_before=bytes.fromhex("ed8295d64c469a61"),
+        entries_bytes=111, payload_bytes=9736,
     ),
     UnitHeader(
-        repository=bytes.fromhex(REPOSITORY), generation=G, epoch=1, page_size=512, codec=0, txid_first=4,
+        generation=G, epoch=1, page_size=512, codec=0, txid_first=4,
         txid_last=4, part=2, last_part=True, rolling_known=True, clock_stepped=False,
-        cursor=WalCursor(SALT, 52, WalChecksum(3_262_779_433, 3_531_318_015)),
+        cursor=WalCursor(SALT, 52, WalChecksum(943_304_693, 239_672_608)),
         observed_first=1_738_029_640_123_456, observed_last=1_738_029_640_123_456,
-        chain_before=bytes.fromhex("4720b4585bde7474a2c387fccfe257a34a01b532e1277549e0e82c5d69bf89ee"),
-        entries_bytes=196, payload_bytes=10252,
+        chain_before=bytes.fromhex("a5ea23922ffb858d"),
+        entries_bytes=116, payload_bytes=10248,
     ),
 ]  # fmt: skip
 # txid, span, observed, not before, pages after, page numbers, first hash, rolling
 ENTRIES = [
-    (1, 1, 1_738_029_610_123_456, 1_738_029_600_123_456, 75, (1, 2, 73, 74, 75), 0xF671B21934A1A61E,
+    (1, 1, 1_738_029_610_123_456, 1_738_029_600_123_456, 75, (1, 2, 73, 74, 75), 0x34A1A61E,
      0xCC1AB65F9B5DA530),
-    (2, 1, 1_738_029_620_123_456, 1_738_029_610_123_456, 64, (1, 2, 3, 61, 62, 63, 64), 0x70E6F6B7A1766910,
+    (2, 1, 1_738_029_620_123_456, 1_738_029_610_123_456, 64, (1, 2, 3, 61, 62, 63, 64), 0xA1766910,
      0xEE914B48595D5CF9),
-    (3, 1, 1_738_029_630_123_456, 1_738_029_630_123_456, 64, (6,), 0x69D09FB94D19DFA7, 0),
-    (4, 1, 1_738_029_640_123_456, 1_738_029_630_123_456, 64, tuple(range(4, 23)), 0xD133A3EB0A8EA40B, 0),
-    (4, 1, 1_738_029_640_123_456, 1_738_029_630_123_456, 64, tuple(range(23, 43)), 0x389758D19585A252,
+    (3, 1, 1_738_029_630_123_456, 1_738_029_630_123_456, 64, (6,), 0x4D19DFA7, 0),
+    (4, 1, 1_738_029_640_123_456, 1_738_029_630_123_456, 64, tuple(range(4, 23)), 0x0A8EA40B, 0),
+    (4, 1, 1_738_029_640_123_456, 1_738_029_630_123_456, 64, tuple(range(23, 43)), 0x9585A252,
      0x85BFDFC61B8A0840),
 ]  # fmt: skip
 # pages, fresh pages, hash of the prefix, bytes stored
 BLOCKS = [
-    (12, frozenset(), 0x2EE96E2786014EF3, 182),
-    (1, frozenset({6}), 0x2D06800538D394C2, 72),
-    (19, frozenset(), 0x92D09642B2BF707B, 9728),
-    (20, frozenset(), 0xBA4BF5A2A3FEDBB8, 10240),
+    (12, frozenset(), 0x86014EF3, 182),
+    (1, frozenset({6}), 0x38D394C2, 72),
+    (19, frozenset(), 0xB2BF707B, 9728),
+    (20, frozenset(), 0xA3FEDBB8, 10240),
 ]
 UNITS = [bytes(view) for name in (SEGMENT, *PARTS) for view in split_units(golden(name))]
 
@@ -222,10 +222,10 @@ class Seen:
 
 
 FIELDS = (
-    ("magic", "7s"), ("version", "B"), ("flags", "H"), ("codec", "B"), ("page_log2", "B"), ("part", "I"),
-    ("repository", "16s"), ("generation", "8s"), ("epoch", "I"), ("frames", "I"), ("txid_first", "Q"),
-    ("txid_last", "Q"), ("salt1", "I"), ("salt2", "I"), ("sum0", "I"), ("sum1", "I"), ("observed_first", "q"),
-    ("observed_last", "q"), ("chain", "32s"), ("entries_bytes", "I"), ("payload_bytes", "I"), ("zero", "8s"),
+    ("magic", "7s"), ("version", "B"), ("flags", "B"), ("codec", "B"), ("page_log2", "B"), ("zero", "B"),
+    ("part", "I"), ("generation", "8s"), ("epoch", "I"), ("frames", "I"), ("txid_first", "Q"),
+    ("txids_more", "I"), ("salt1", "I"), ("salt2", "I"), ("sum0", "I"), ("sum1", "I"), ("observed_first", "Q"),
+    ("observed_for", "I"), ("chain", "8s"), ("entries_bytes", "I"), ("payload_bytes", "I"),
 )  # fmt: skip
 
 
@@ -243,15 +243,15 @@ def third_party(data: bytes) -> list[Seen]:
             (span, later, earlier, size, count), at = numbers(data, at, 5)
             steps, at = numbers(data, at, count)
             pgnos = tuple(sum(steps[: i + 1]) for i in range(count))
-            hashes = struct.unpack_from(f">{count + 1}Q", data, at)
-            at += 8 * (count + 1)
+            *hashes, rolling = struct.unpack_from(f">{count}IQ", data, at)
+            at += 4 * count + 8
             txid, observed = txid + span, observed + later
-            entries.append((txid, observed, observed - earlier, size, pgnos, hashes[:-1], hashes[-1]))
+            entries.append((txid, observed, observed - earlier, size, pgnos, tuple(hashes), rolling))
         payload = data[end : end + int(head["payload_bytes"])]
         whole = end + len(payload)
-        units.append(Seen(head, entries, payload, data[whole : whole + 32]))
-        assert hashlib.sha256(data[:whole]).digest() == data[whole : whole + 32]
-        data = data[whole + 32 :]
+        units.append(Seen(head, entries, payload, data[whole : whole + 16]))
+        assert hashlib.sha256(data[:whole]).digest()[:16] == data[whole : whole + 16]
+        data = data[whole + 16 :]
     return units
 
 
@@ -272,28 +272,26 @@ def numbers(data: bytes, at: int, count: int) -> tuple[list[int], int]:
 
 
 def test_a_third_party_reads_the_units() -> None:
-    """The layout alone is enough to read headers and entries, and the units chain by their last 32 bytes."""
+    """The layout alone is enough to read headers and entries, and the units chain by their last 16 bytes."""
     seen = [unit for name in (SEGMENT, *PARTS) for unit in third_party(golden(name))]
     heads = [each.head for each in seen]
-    chain = hashlib.sha256(b"RPLCHAIN" + bytes.fromhex(REPOSITORY) + bytes.fromhex(G)).digest()
+    chain = hashlib.sha256(b"RPLCHAIN" + bytes.fromhex(REPOSITORY) + bytes.fromhex(G)).digest()[:16]
 
     assert [b"RPLUNIT"] * 4 == [head["magic"] for head in heads]
-    assert [(1, 512, bytes.fromhex(REPOSITORY), bytes.fromhex(G), 1, bytes(8))] * 4 == [
-        (
-            head["version"],
-            1 << int(head["page_log2"]),
-            head["repository"],
-            head["generation"],
-            head["epoch"],
-            head["zero"],
-        )
+    assert [(1, 512, bytes.fromhex(G), 1, 0)] * 4 == [
+        (head["version"], 1 << int(head["page_log2"]), head["generation"], head["epoch"], head["zero"])
         for head in heads
     ]
     assert [(0, 1, 0), (4 | 8, 1, 0), (1 | 4, 0, 1), (1 | 2, 0, 2)] == [
         (head["flags"], head["codec"], head["part"]) for head in heads
     ]
-    assert [(1, 2), (3, 3), (4, 4), (4, 4)] == [(head["txid_first"], head["txid_last"]) for head in heads]
-    assert [chain, *(each.trailer for each in seen[:-1])] == [head["chain"] for head in heads]
+    assert [(1, 1), (3, 0), (4, 0), (4, 0)] == [(head["txid_first"], head["txids_more"]) for head in heads]
+    assert [(each.entries[0][1], each.entries[-1][1]) for each in seen] == [
+        (head["observed_first"], int(head["observed_first"]) + int(head["observed_for"])) for head in heads
+    ]
+    assert [each[:8] for each in (chain, *(unit.trailer for unit in seen[:-1]))] == [
+        head["chain"] for head in heads
+    ]
     assert [(txid, observed, earlier, size, pgnos, first, rolling)
             for txid, _, observed, earlier, size, pgnos, first, rolling in ENTRIES] == [
         (txid, observed, earlier, size, pgnos, hashes[0], rolling)
@@ -302,10 +300,10 @@ def test_a_third_party_reads_the_units() -> None:
 
 
 def test_a_third_party_finds_the_pages_of_an_uncompressed_unit() -> None:
-    """Without compression a block is the pages one behind the other, each with the hash its entry gives."""
+    """Not compressed, a block is the pages one behind the other, each with the low half of its hash in the entry."""
     (unit,) = third_party(golden(PARTS[1]))
     (pages, fresh), at = numbers(unit.payload, 0, 2)
-    at += 8  # hash of the prefix
+    at += 4  # hash of the prefix
     (length,), at = numbers(unit.payload, at, 1)
     _, _, _, _, pgnos, hashes, _ = unit.entries[0]
     contents = [unit.payload[i : i + 512] for i in range(at, at + length, 512)]
@@ -313,7 +311,8 @@ def test_a_third_party_finds_the_pages_of_an_uncompressed_unit() -> None:
     assert (20, 0, 20 * 512) == (pages, fresh, length)
     assert len(unit.payload) == at + length
     assert hashes == tuple(
-        xxhash.xxh3_64_intdigest(content, seed=pgno) for pgno, content in zip(pgnos, contents, strict=True)
+        xxhash.xxh3_64_intdigest(content, seed=pgno) % 2**32
+        for pgno, content in zip(pgnos, contents, strict=True)
     )
 
 

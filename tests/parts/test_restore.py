@@ -29,7 +29,7 @@ from replicator.core.errors import (
 from replicator.core.names import FullName, GenerationName, PackName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, RepositoryRecord, encode_record
-from replicator.core.unit import decode_unit, encode_unit, parse_unit_header
+from replicator.core.unit import decode_unit, encode_unit, first_chain, parse_unit_header
 from replicator.core.unit_build import Sighting
 from replicator.restore import (
     Progress,
@@ -335,7 +335,7 @@ def test_a_segment_of_another_generation_is_found(shelf: Shelf, output: Path) ->
     with pytest.raises((TargetUnreachable, ObjectCorrupt)):
         restore(shelf.store, output)
     shelf.store.damage(str(SegmentName(G, 1)), lambda _: units)
-    with pytest.raises(ObjectCorrupt, match="another repository or generation"):
+    with pytest.raises(ObjectCorrupt, match="another generation"):
         restore(shelf.store, output, Target(generation=G))
 
     assert [] == list(output.parent.iterdir())
@@ -345,10 +345,22 @@ def test_another_history_of_the_same_generation_does_not_chain(shelf: Shelf, out
     """The right txids, written by an agent that went on from an older copy: the chain tells."""
     writer = shelf.writers[G]
     fork = replace(writer, model=writer.states[3].copy(), units=[], rng=random.Random(5))
-    fork.tip = replace(writer.tip, txid=3, chain=bytes(32), pages=fork.model.count)
+    fork.tip = replace(writer.tip, txid=3, chain=bytes(16), pages=fork.model.count)
     units = b"".join(fork.commits(3))
     shelf.store.damage(str(SegmentName(G, 4)), lambda _: units)
     with pytest.raises(ObjectCorrupt, match="does not chain"):
+        restore(shelf.store, output)
+
+
+def test_units_of_another_repository_do_not_chain(shelf: Shelf, output: Path) -> None:
+    """Sound units under the same generation and txids, but the first unit is bound to somebody else."""
+    writer = shelf.writers[G]
+    lineage = replace(writer.lineage, repository=bytes(16))
+    stranger = writer_on(writer.states[0], random.Random(6))
+    stranger.lineage, stranger.tip = lineage, replace(stranger.tip, chain=first_chain(bytes(16), G))
+    units = b"".join(stranger.commits(3))
+    shelf.store.damage(str(SegmentName(G, 1)), lambda _: units)
+    with pytest.raises(ObjectCorrupt, match=f"{SegmentName(G, 1)} does not chain"):
         restore(shelf.store, output)
 
 
