@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from replicator.capture.place import (
     resume,
     tip_of,
 )
-from replicator.capture.rounds import Capture
+from replicator.capture.rounds import CHANGED_PAST_LOG, Capture
 from replicator.capture.units import ContinuityLost
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import CheckpointLimits
@@ -27,6 +26,7 @@ from replicator.core.quantities import format_size
 from replicator.core.unit import parse_unit_header
 from replicator.core.unit_build import Tip
 from replicator.marks import LastError, Marks
+from replicator.source.connection import change_of, identity_of
 from replicator.source.database import Database
 from replicator.spool import Spool
 from replicator.state import Recovered, RunningGeneration, StateFolder
@@ -41,6 +41,10 @@ BLIND_POLL_SECONDS = 0.05
 # An application that is just making its database shows an empty file, then one not yet in WAL mode.
 GRACE_SECONDS = 3.0
 CAPTURE_RETRY_SECONDS = 1.0
+# A commit that waits for a slow fsync is published without any event; a file's times tell nothing of it either.
+UNPUBLISHED_POLL_SECONDS = 1.0
+# Whoever copies over the main file writes now and then for as long as it takes; then it is compared.
+DOUBT_SECONDS = 0.4
 # How far the log may grow because of us.
 LOG_BYTES_MAX = 64 << 20
 WAITING_POLL_SECONDS = 1.0
@@ -98,6 +102,8 @@ class Follow:
         self._new_generation: str | None = None
         self._settled: tuple[object, ...] | None = None
         self._resting: tuple[object, ...] | None = None
+        self._doubted: tuple[int, ...] | None = None
+        self._doubted_since = 0.0
         self.database = Database(path)
         self.capture: Capture | None = None
 
@@ -156,9 +162,25 @@ class Follow:
             capture.capture_now()  # the file we hold open is still the old one, to its last commit
             self._close()
             raise SourceGone(f"{self.database.path} was deleted or replaced")
+        if capture.main_changed:
+            return self._doubt(capture, now)
         delay = capture.step(now)
         self._arm(not capture.pace.sustained(now), now)
         return self._rest(capture) if delay is None else delay
+
+    def _doubt(self, capture: Capture, now: float) -> float:
+        """Something writes over the main file: capture nothing until it has ended, then compare it all."""
+        change = self.database.main_change
+        if change != self._doubted:
+            self._doubted, self._doubted_since = change, now
+        if now - self._doubted_since < DOUBT_SECONDS:
+            return DOUBT_SECONDS / 4
+        base = self._state.generation.base_checksum if self._state.generation else None
+        log.info("database.checked", extra={"reason": "the file changed and the log did not"})
+        if base is None or not capture.content_is_ours(base):
+            raise ContinuityLost(CHANGED_PAST_LOG)
+        capture.trust_main()
+        return 0.0
 
     def _replaced(self, now: float) -> bool:
         self._identified = now
@@ -176,13 +198,16 @@ class Follow:
     def _rest(self, capture: Capture) -> float | None:
         """Nothing to do until something wakes us: an event, or a file that changed without one."""
         files = _files_of(self.database.path)  # before the look: whatever comes after it changes them
-        seen = capture.rest()
-        if seen is None:
+        found = capture.rest()
+        if found is None:
             return 0.0
+        seen, unpublished = found
         if files[0] is not None:
-            self._settle(capture, (seen.header, seen.frames, seen.backfilled), files[0])
+            self._settle(capture, (seen.header, seen.backfilled), files[0])
         self._resting = files
-        return None if self._watching else BLIND_POLL_SECONDS
+        if not self._watching:
+            return BLIND_POLL_SECONDS
+        return UNPUBLISHED_POLL_SECONDS if unpublished else None
 
     @property
     def changed_at_rest(self) -> bool:
@@ -198,7 +223,7 @@ class Follow:
             return
         log.info("database.checked", extra={"reason": "the file changed and the log did not"})
         if not capture.content_is_ours(base):
-            raise ContinuityLost("the database file was changed past its log")
+            raise ContinuityLost(CHANGED_PAST_LOG)
 
     # --- opening ---------------------------------------------------------------------------------------
 
@@ -326,12 +351,4 @@ class Follow:
 
 def _files_of(path: str) -> tuple[object, ...]:
     """What tells that the database at *path*, or its log, was written to or replaced."""
-    return tuple(_stat(each) for each in (path, path + "-wal"))
-
-
-def _stat(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return change_of(path), change_of(path + "-wal"), identity_of(path + "-shm")

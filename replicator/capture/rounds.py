@@ -46,6 +46,7 @@ ASKED_AGAIN_SECONDS = 0.02
 ASKED_AGAIN_TIMES = 3
 # Close to the high-water mark looks are closer together: a writer at full speed adds a megabyte in this time.
 NEAR_THE_BARRIER_SECONDS = 0.005
+CHANGED_PAST_LOG = "the database file was changed past its log"
 # A log file that grew huge is cut only when nothing has happened for this long.
 TRUNCATE_QUIET_SECONDS = 1.0
 
@@ -79,6 +80,7 @@ class Capture:
         self._on_captured = on_captured
         self._request_passive = request_passive
         self._mark = HeldMark(0, zero=False)
+        self._main_at_zero: tuple[int, ...] | None = None
         self._lock = threading.RLock()
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
@@ -94,7 +96,7 @@ class Capture:
 
     def begin(self, mark: HeldMark) -> None:
         """Take over the read transaction that whoever placed us has begun."""
-        self._mark = mark
+        self._hold(mark)
         self._marks.live = self.describe
         self._marks.changed()
 
@@ -148,14 +150,25 @@ class Capture:
         with self._lock:
             self.database.close()
 
-    def rest(self) -> Observation | None:
-        """A look for whoever compares one rest with the next; None where there is no rest yet."""
+    def rest(self) -> tuple[Observation, bool] | None:
+        """A look for whoever compares one rest with the next, and whether frames lie behind it that nobody
+        will tell of when they are published; None where there is no rest yet."""
         with self._lock:
             seen = self._look()
             if self._fresh(seen):
                 return None
             self.database.rest()
-            return seen
+            return seen, self.database.holds_more_than(seen)
+
+    @property
+    def main_changed(self) -> bool:
+        """Whether the main file was written to though, with read mark 0 held, nobody can move a frame into
+        it: something wrote over it, past SQLite."""
+        return self._mark.zero and self.database.main_change != self._main_at_zero
+
+    def trust_main(self) -> None:
+        """What was written over the main file was compared, and is what we captured."""
+        self._main_at_zero = self.database.main_change
 
     @contextmanager
     def hold_still(self) -> Iterator[Moment]:
@@ -218,6 +231,8 @@ class Capture:
 
     def _round(self, seen: Observation) -> None:
         """Capture what was seen. The read transaction held keeps every frame of it, however old it is."""
+        if self.main_changed:
+            raise ContinuityLost(CHANGED_PAST_LOG)
         overloaded = self._overload.judge(
             self._clock.now(), seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
         )
@@ -257,6 +272,8 @@ class Capture:
         slot sees the same end, and we share the mark from then on instead of taking a slot. If commits came
         meanwhile, hands do not change again until another shows that nobody waits, or until it has asked.
         """
+        if self.main_changed:
+            raise ContinuityLost(CHANGED_PAST_LOG)
         began = self._clock.now()
         mark, seen = self.database.begin_next()
         self._follow_log(seen)
@@ -266,13 +283,19 @@ class Capture:
                 self._write(seen, coalesce=self._overload.active)
             self._on_captured()
         self.database.end_previous()
-        self._mark = mark
+        self._hold(mark)
         self._handed_over = now = self._clock.now()
         seen = self._look()
         self._sight(seen, now)
         self._doubtful_at = seen.frames if seen.frames > mark.frames else -1
         self._doubtful_until = now + max(ASKED_AGAIN_SECONDS, ASKED_AGAIN_TIMES * (now - began))
         return seen
+
+    def _hold(self, mark: HeldMark) -> None:
+        """Once everything is in the main file and we hold mark 0, nobody writes to it until we let go."""
+        if mark.zero and not self._mark.zero:
+            self._main_at_zero = self.database.main_change
+        self._mark = mark
 
     def _write(self, seen: Observation, *, coalesce: bool) -> None:
         first = self._cursor.frames
@@ -283,6 +306,9 @@ class Capture:
         """Whether the database, read through once, is the one we captured; False tells of a change that
         went past the log, such as a copy put over the file."""
         with self._lock:
+            self._look()
+            if self._mark.zero:
+                self._units.pages.restart()  # it is the main file that counts, also for pages with frames
             tip = self._units.tip
             whole = self._units.pages.database_checksum(tip.pages)
             return whole is None or tip.rolling is None or whole == tip.rolling ^ base_checksum

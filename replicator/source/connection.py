@@ -32,6 +32,21 @@ def identity_of(path: str) -> FileIdentity | None:
     return FileIdentity(found.st_dev, found.st_ino)
 
 
+def identities_of(path: str) -> tuple[FileIdentity | None, ...]:
+    """Of the database, its `-wal` and its `-shm`. While a connection of ours is open nobody who works through
+    SQLite deletes one of them; who does it by hand leaves us with files that no longer have a name."""
+    return tuple(identity_of(path + suffix) for suffix in ("", "-wal", "-shm"))
+
+
+def change_of(path: str) -> tuple[int, ...] | None:
+    """What differs after any write to the file at *path*; also after a change of its times or its mode."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def log_file_bytes(path: str) -> int:
     """Size of the `-wal` file of the database at *path*; 0 where there is none. stat(2) only."""
     try:

@@ -30,7 +30,9 @@ from replicator.core.wal import (
 from replicator.source.connection import (
     FileIdentity,
     MappedSqliteErrors,
+    change_of,
     check_path,
+    identities_of,
     identity_of,
     log_file_bytes,
     open_connection,
@@ -65,7 +67,7 @@ class Database:
         self.path = os.path.realpath(path)
         self._mapped = MappedSqliteErrors(self.path)
         self.page_size = 0
-        self.identity: FileIdentity | None = None
+        self.identities: tuple[FileIdentity | None, ...] | None = None
         self._observer: apsw.Connection | None = None
         self._readers: list[apsw.Connection | None] = [None, None]
         self._current = 0
@@ -82,12 +84,12 @@ class Database:
         check_path(self.path)
         try:
             with self._mapped:
-                identity = identity_of(self.path)
+                main = identity_of(self.path)
                 self._observer = open_untouched(self.path)
                 self.page_size = require_wal(self._observer, self.path)
                 prepare(self._observer)
                 self._observer.execute(_TOUCH).fetchall()
-                self.identity = identity
+                self.identities = main, *identities_of(self.path)[1:]
         except apsw.BusyError as exc:
             self.close()
             raise SourceError(f"{self.path} is locked by another process: {exc}") from exc
@@ -104,7 +106,7 @@ class Database:
                     connection.close()
             self._observer = self._checkpointer = self._scanner = self._writer = None
             self._readers = [None, None]
-            self.identity = None
+            self.identities = None
 
     def rest(self) -> None:
         """Close what is only needed while something happens: most databases of many are at rest."""
@@ -126,13 +128,18 @@ class Database:
 
     def require_open(self) -> None:
         """Raise SourceError once ``close`` was called, for whoever comes from another thread."""
-        if self.identity is None:
+        if self.identities is None:
             raise SourceError(f"{self.path} is not open any more")
 
     @property
     def replaced(self) -> bool:
-        """Whether the path no longer stands for the file we have open."""
-        return identity_of(self.path) != self.identity
+        """Whether the paths no longer stand for the files we have open, the log's among them."""
+        return identities_of(self.path) != self.identities
+
+    @property
+    def main_change(self) -> tuple[int, ...] | None:
+        """Compares equal as long as nobody wrote to the main file."""
+        return change_of(self.path)
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -168,6 +175,16 @@ class Database:
 
     def frame_header(self, index: int) -> FrameHeader:
         return parse_frame_header(self._read_log(frame_offset(index, self.page_size), FRAME_HEADER_SIZE))
+
+    def holds_more_than(self, seen: Observation) -> bool:
+        """Whether the file goes on behind what is committed, with a frame of this log: a commit that waits
+        for its fsync to be published, or what a rollback left."""
+        if seen.header is None or self._observer is None:
+            return False
+        offset = frame_offset(seen.frames, self.page_size)
+        with self._mapped:
+            whole, data = self._observer.read("main", 1, offset, FRAME_HEADER_SIZE)
+        return bool(whole) and parse_frame_header(data).salt == seen.header.salt
 
     def frame_page(self, index: int) -> bytes:
         """The page in frame *index*."""

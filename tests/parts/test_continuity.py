@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from replicator.agent import Agent
 from replicator.capture import Capture
 from replicator.capture.place import FIRST_RUN
 from replicator.core.errors import NotADatabase, NotWalMode, OwnershipLost
+from replicator.core.following import RELOOK_FOR_SECONDS
 from tests.parts.rig import Rig
 from tests.support.app import App
 
@@ -324,6 +327,112 @@ def test_a_copy_written_over_the_database_in_place_begins_a_generation(rig: Rig)
         wait_until(agent, lambda: agent.status()[rig.database].source.generations_begun == 2)
 
     assert 2 == len(rig.generations())
+
+
+@pytest.mark.parametrize("moved", ["TRUNCATE", "PASSIVE"])
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+def test_a_copy_put_over_the_database_is_noticed_though_commits_follow_at_once(
+    rig: Rig, moved: str, pause: float
+) -> None:
+    """The application is stopped, an older copy written over the file, and the application started: its first
+    commit changes a page that is the same in both. What is restored must be what the application has."""
+    with App(rig.database) as app:
+        app.execute("CREATE TABLE other(id INTEGER PRIMARY KEY, n)")
+        app.execute("INSERT INTO other VALUES(1, 0)")
+        app.insert(3)
+    shutil.copy(rig.database, rig.database + ".old")
+    with rig.agent() as agent:
+        with App(rig.database) as app:
+            app.insert(40)
+            agent.wait_captured_and_shipped(20)
+            app.execute("PRAGMA busy_timeout = 5000")
+            app.execute(f"PRAGMA wal_checkpoint({moved})")
+            wait_until(agent, lambda: holds_zero(agent))
+        if moved == "PASSIVE":
+            os.unlink(rig.database + "-wal")  # as people do, and have to: SQLite would read it back
+            os.unlink(rig.database + "-shm")
+        os.system(f"cat '{rig.database}.old' > '{rig.database}'")
+        assert not agent.wait(pause) if pause else True
+        with App(rig.database) as app:
+            app.execute("UPDATE other SET n = n + 1")
+            wait_until(agent, lambda: agent.status()[rig.database].source.generations_begun == 2)
+            app.execute("UPDATE other SET n = n + 1")
+            agent.wait_captured_and_shipped(20)
+            expected = app.execute(EVERYTHING)
+
+    assert 2 == len(rig.generations())
+    # Rows, not bytes: where SQLite's index of the log outlived the copy, it still counts the pages of before.
+    with App(str(rig.restore().path)) as restored:
+        assert expected == restored.execute(EVERYTHING)
+
+
+EVERYTHING = "SELECT 't', id, body FROM t UNION ALL SELECT 'other', id, n FROM other ORDER BY 1, 2"
+
+
+def holds_zero(agent: Agent) -> bool:
+    follow = agent._followers[0]._follow
+    return follow is not None and follow.capture is not None and follow.capture._mark.zero
+
+
+def test_a_touched_file_is_compared_and_ends_nothing(rig: Rig) -> None:
+    """New times, the same content."""
+    with App(rig.database) as app, rig.agent() as agent:
+        app.insert(3)
+        agent.wait_captured_and_shipped(20)
+        app.execute("PRAGMA busy_timeout = 5000")
+        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        wait_until(agent, lambda: holds_zero(agent))
+        capture = agent._followers[0]._follow.capture  # type: ignore[union-attr]
+        assert capture is not None
+        os.utime(rig.database, (1, 1))
+        assert capture.main_changed
+        wait_until(agent, lambda: not capture.main_changed)
+        app.insert(3)
+
+    assert [FIRST_RUN] == rig.generations()
+    rig.assert_equal()
+
+
+def test_a_commit_that_waits_for_a_slow_fsync_is_found(rig: Rig) -> None:
+    """Its frames lie in the log long before it is published, which no event tells of, and no file time."""
+    with App(rig.database) as app, rig.agent() as agent:
+        app.insert(3)
+        agent.wait_captured_and_shipped(20)
+        slow = subprocess.Popen(
+            [sys.executable, "-c", SLOW_COMMIT, rig.database, str(RELOOK_FOR_SECONDS + 1.0)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert slow.stdout is not None
+        assert "committed\n" == slow.stdout.readline()
+        before = agent.status()[rig.database].source.captured
+        wait_until(agent, lambda: agent.status()[rig.database].source.captured != before, 3.0)
+        slow.communicate(timeout=10)
+
+    rig.assert_equal()
+
+
+SLOW_COMMIT = """
+import apsw, sys, time
+delay = 0.0
+class Slow(apsw.VFS):
+    def __init__(self): super().__init__("slow", "unix")
+    def xOpen(self, name, flags): return File(name, flags)
+class File(apsw.VFSFile):
+    def __init__(self, name, flags):
+        super().__init__("unix", name, flags)
+        self.log = flags[0] & apsw.SQLITE_OPEN_WAL
+    def xSync(self, flags):
+        if self.log: time.sleep(delay)
+        super().xSync(flags)
+vfs = Slow()
+connection = apsw.Connection(sys.argv[1], vfs="slow")
+connection.execute("PRAGMA synchronous=FULL")
+delay = float(sys.argv[2])
+connection.execute("INSERT INTO t(body) VALUES('slow')")
+delay = 0.0
+print("committed", flush=True)
+"""
 
 
 # --- what is waited for, and what is refused -----------------------------------------------------------
