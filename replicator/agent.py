@@ -88,13 +88,16 @@ class Agent:
         return ended
 
     def wait_captured_and_shipped(self, timeout: float | None = None) -> None:
-        """Block until all that is committed now is in every store, with a full backup under it."""
+        """Block until all that is committed now is in every store, with a full backup under it.
+
+        A database that is not there has committed nothing.
+        """
         deadline = None if timeout is None else self._clock.now() + timeout
         waiting: dict[Follower, Place | None] = dict.fromkeys(self._followers)
         for follower in self._followers:
             follower.hurry()
         while waiting:
-            waiting = {each: place for each, place in waiting.items() if each.failure is None}
+            waiting = {each: place for each, place in waiting.items() if each.failure is None and each.exists}
             for follower in list(waiting):
                 place = waiting[follower] or follower.capture_now()
                 waiting[follower] = place

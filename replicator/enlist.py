@@ -46,10 +46,17 @@ def enlist(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
     _claim(store, state, clock, take_over=take_over)
 
 
-def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
+def identity_in(store: Store) -> str | None:
+    """Of the repository at *store*; None where there is none yet."""
     try:
-        found = decode_repository(store.get(REPOSITORY), REPOSITORY).repository
+        return decode_repository(store.get(REPOSITORY), REPOSITORY).repository
     except ObjectNotFound:
+        return None
+
+
+def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
+    found = identity_in(store)
+    if found is None:
         wanted = state.repository or secrets.token_hex(16)
         record = RepositoryRecord(repository=wanted, created=format_time(clock.wall()))
         try:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from replicator.backup import ContentDiffers, FullBackup
-from replicator.capture import Capture, ContinuityLost, Follow
+from replicator.capture import WAITING_POLL_SECONDS, Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
@@ -19,15 +19,18 @@ from replicator.core.errors import (
     ObjectCorrupt,
     OwnershipLost,
     ReplicatorError,
+    SourceError,
+    SourceGone,
     StoreError,
     UsageError,
 )
 from replicator.core.position import Position
-from replicator.enlist import enlist, newest_in, recover
+from replicator.enlist import enlist, identity_in, newest_in, recover
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
 from replicator.moment import Moment
 from replicator.ship import Ship
+from replicator.source.connection import check_path
 from replicator.source.watcher import Watcher
 from replicator.spool import Place, Spool
 from replicator.state import Recovered, StateFolder
@@ -90,6 +93,8 @@ class Follower:
         self.state = StateFolder(config.state_folder)
         self._spool = Spool(self.state.spool_folder)
         self._status = StatusFile(self.state.status_path, config.name, config.path, self.marks, clock)
+        self._stores: list[Store] = []
+        self._missing = ""
         self._lines: list[_Line] = []
         self._follow: Follow | None = None
         self._checkpoint: Checkpoint | None = None
@@ -100,14 +105,32 @@ class Follower:
     # --- opening and closing ---------------------------------------------------------------------------
 
     def open(self) -> None:
-        """State and spool; nothing runs yet. Raises OwnershipLost, UsageError, StoreError."""
-        stores = [open_store(url) for url in self._config.stores]
-        for store in stores:
+        """Make ready; nothing runs yet. Raises OwnershipLost, UsageError, StoreError, and SourceGone where
+        there is no database and it is not to be waited for.
+
+        A state folder beside a database that is not there is not made before it is: the folder may be one
+        that something is still to be mounted on.
+        """
+        self._stores = [open_store(url) for url in self._config.stores]
+        for store in self._stores:
             _require_apart(store, self.state.folder)
+        try:
+            check_path(os.path.realpath(self.path))
+        except SourceGone as exc:
+            if self._config.state is None:
+                if not self._config.wait:
+                    raise
+                self._missing = str(exc)
+                return
+        except SourceError:
+            pass  # the follow task meets the same, and gives it a moment's grace
+        self._open_state()
+
+    def _open_state(self) -> None:
         self.state.open()
         self._opened = True
         self._spool.open()
-        self._lines += [self._line(store) for store in stores]
+        self._lines += [self._line(store) for store in self._stores]
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
             clock=self._clock, prepare=self._prepare, recover=self._recover, on_captured=self._wake_ships,
@@ -116,6 +139,31 @@ class Follower:
         self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
 
     def start(self) -> None:
+        if self._follow is None:
+            log.warning("database.waiting", extra={"db": self.path, "reason": self._missing})
+            self.marks.source(phase="waiting", reason=self._missing)
+            self.began.set()
+            await_task = Task(f"await {self.path}", self._await_step)
+            self._watcher.arm(os.path.realpath(self.path), lambda _: self._local.wake(await_task))
+            self._local.wake(await_task)
+        else:
+            self._start_tasks()
+
+    def _await_step(self, _now: float) -> float | None:
+        """Until there is a database: then everything begins."""
+        if self._finished or self._opened:
+            return None
+        if not os.path.exists(self.path):
+            return WAITING_POLL_SECONDS
+        try:
+            self._open_state()
+        except ReplicatorError as exc:
+            self._give_up(exc)
+            return None
+        self._start_tasks()
+        return None
+
+    def _start_tasks(self) -> None:
         assert self._follow is not None
         assert self._checkpoint is not None
         self._follow_task = Task(f"follow {self.path}", self._follow_step)
@@ -152,6 +200,10 @@ class Follower:
         for line in self._lines:
             line.ship.hurry()
         self._wake_ships()
+
+    @property
+    def exists(self) -> bool:
+        return os.path.exists(self.path)
 
     @property
     def shipping(self) -> bool:
@@ -196,6 +248,8 @@ class Follower:
 
         A store that is away is asked again by its ship; one that belongs to others is found out now.
         """
+        if not self.state.repository:
+            self._adopt_identity()
         for line in self._lines:
             try:
                 self._enlist(line.store)
@@ -206,6 +260,16 @@ class Follower:
             # No store could be asked. If one turns out to belong to another database, it is refused then.
             self.state.repository, self.state.epoch = secrets.token_hex(16), 1
             self.state.save()
+
+    def _adopt_identity(self) -> None:
+        """A store that knows this database says who we are, before another one is given a new identity."""
+        for line in self._lines:
+            with contextlib.suppress(StoreError, ObjectCorrupt):
+                found = identity_in(line.store)
+                if found is not None:
+                    self.state.repository = found
+                    self.state.save()
+                    return
 
     def _enlist(self, store: Store) -> None:
         """One at a time: the follow task and the ship of a store both begin with it."""

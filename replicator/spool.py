@@ -149,8 +149,13 @@ class Spool:
 
     def _begin_file(self) -> None:
         number = self._written.number + 1
-        fd = os.open(self._path(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        sync_folder(self._folder)
+        # Not O_EXCL: an attempt that failed at the sync has left an empty one.
+        fd = os.open(self._path(number), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        try:
+            sync_folder(self._folder)
+        except OSError:
+            os.close(fd)
+            raise
         self.close()
         with self._lock:
             self._fd = fd

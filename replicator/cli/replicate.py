@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -193,7 +194,11 @@ def _around(agent: Agent, supervisor: Supervisor, command: list[str]) -> int:
     log.info("command.started", extra={"command": command[0]})
     code = supervisor.wait_for_child(child)
     log.info("command.ended", extra={"command": command[0], "code": code})
-    agent.stop(settle=True, ship_seconds=SHIP_REST_SECONDS)
+    with contextlib.suppress(
+        ReplicatorError
+    ):  # what failed is told below; what is not there yet, it has time for
+        agent.wait_captured_and_shipped(SHIP_REST_SECONDS)
+    agent.stop(settle=True, ship_seconds=0.0 if supervisor.failure else SHIP_REST_SECONDS)
     failure = supervisor.failure
     if failure is not None and code == 0:
         return failure.exit_code if isinstance(failure, ReplicatorError) else 1

@@ -164,7 +164,11 @@ def newest_point(repository: Repository, listing: GenerationListing) -> RestoreP
     for name in reversed(listing.segments):
         units = repository.units(name)
         if not holds_what_it_says(name, units[0].header):
-            continue  # a stray: it lies under a name that is not its own, and nothing chains to it
+            # Nothing chains to it; if it lies in the place of one of ours, the newest commits are lost.
+            log.warning(
+                "segment.stray", extra={"key": str(name), "error": "it lies under a name not its own"}
+            )
+            continue
         for unit in reversed(units):
             if unit.header.commits and unit.header.txid_last > full.position.txid:
                 return _point(unit, len(unit.entries) - 1)

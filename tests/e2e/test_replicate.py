@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,32 @@ def test_a_store_in_the_state_folder_is_refused(tmp_path: Path, inside: str) -> 
     assert 2 == done.code
     assert "lies in the state folder" in done.err
     assert not store.exists()
+
+
+def test_a_command_that_ends_at_once_is_shipped_all_the_same(tmp_path: Path) -> None:
+    """It makes its database and is gone before anybody could look."""
+    script = (
+        "import sqlite3; c = sqlite3.connect('quick.db'); c.execute('PRAGMA journal_mode=WAL');"
+        "c.execute('CREATE TABLE t(x)'); c.execute('INSERT INTO t VALUES (7)'); c.commit(); c.close()"
+    )
+    done = replicator("replicate", "quick.db", "store", "--", sys.executable, "-c", script, cwd=tmp_path)
+
+    assert done.code == 0, done.err
+    assert oracle.database_digest(tmp_path / "quick.db") == restored_digest(tmp_path / "store", tmp_path)
+
+
+def test_a_database_whose_folder_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    """A mount that comes later: nothing is made in its place, and all begins when it is there."""
+    real, mount = tmp_path / "real", tmp_path / "mount"
+    real.mkdir()
+    sql(real / "app.db", "PRAGMA journal_mode=WAL", "CREATE TABLE t(x)", "INSERT INTO t VALUES (1)")
+    with Running("replicate", mount / "app.db", "store", cwd=tmp_path) as agent:
+        time.sleep(1.5)  # past the first look, of which there is no sign but that nothing was made
+        assert not mount.exists()
+        assert agent.process.poll() is None
+        mount.mkdir()
+        for path in real.iterdir():
+            path.rename(mount / path.name)
+        until(lambda: any((tmp_path / "store").rglob("*.full")))
+        agent.signal(signal.SIGTERM)
+        assert 0 == agent.end().code

@@ -199,6 +199,23 @@ def test_a_store_can_be_added_to_a_database_that_is_replicated(tmp_path: Path) -
     assert choose(first, Target()).point.position == choose(second, Target()).point.position
 
 
+def test_a_store_that_knows_the_database_says_who_it_is_before_an_empty_one_is_asked(tmp_path: Path) -> None:
+    """The state folder is lost and the first store emptied: the second one's identity is given to the first."""
+    database, stores = str(tmp_path / "app.db"), (str(tmp_path / "one"), str(tmp_path / "two"))
+    with App(database) as app:
+        for lost in (False, True):
+            if lost:
+                shutil.rmtree(stores[0])
+                shutil.rmtree(tmp_path / ".app.db-replicator")
+            app.insert(3)
+            with Agent([DatabaseConfig(database, stores, take_over=lost)]) as agent:
+                agent.wait_captured_and_shipped(30)
+    first, second = (read_repository(FolderStore(each)) for each in stores)
+
+    assert first.identity == second.identity
+    assert choose(first, Target()).point.position == choose(second, Target()).point.position
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
