@@ -57,6 +57,9 @@ def check_destination(path: str, *, overwrite: bool) -> None:
         raise UsageError(f"the folder {folder} does not exist", hint="make it first, or name another output")
     if os.path.isdir(path):
         raise UsageError(f"the output {path} is a folder", hint="name the database file to write")
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe would be waited for without end, and a device given up for a file.
+        raise DestinationRefused(f"{path} is not a regular file", hint="name the database file to write")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DestinationRefused(f"no permission to write in {folder}", hint="restore to another folder")
     if os.path.lexists(path) and not overwrite:

@@ -213,6 +213,18 @@ def test_an_existing_file_is_not_touched(made: History, tmp_path: Path) -> None:
     assert ["out.db"] == leftovers(tmp_path)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(made: History, tmp_path: Path) -> None:
+    """Nobody reads it: writing there, or only looking inside, would never end."""
+    os.mkfifo(tmp_path / "out.db")
+    for options in ((), ("--overwrite", "--yes")):
+        done = replicator("restore", made.store, "-o", "out.db", *options, cwd=tmp_path)
+        assert (1, "") == (done.code, done.out)
+        assert f"error: {tmp_path}/out.db is not a regular file" in done.err.splitlines()
+
+    assert ["out.db"] == leftovers(tmp_path)
+    assert (tmp_path / "out.db").is_fifo()
+
+
 # --- damage --------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -378,6 +379,21 @@ def test_a_folder_is_no_output(tmp_path: Path, overwrite: bool) -> None:
     for path in (tmp_path, tmp_path / "missing" / "app.db"):
         with pytest.raises(UsageError):
             check_destination(str(path), overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_regular_file_is_no_output(tmp_path: Path, overwrite: bool) -> None:
+    """A pipe, a link to one, a socket and a device are refused, and stay what they are."""
+    pipe, link, plug = tmp_path / "pipe", tmp_path / "link", tmp_path / "plug"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(plug))
+        for path in (str(pipe), str(link), str(plug), os.devnull):
+            with pytest.raises(DestinationRefused, match="is not a regular file"):
+                check_destination(path, overwrite=overwrite)
+
+    assert ["link", "pipe", "plug"] == listing(tmp_path)
 
 
 def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
