@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 from replicator.capture import SAFETY_POLL_SECONDS
 from replicator.clock import Clock
-from replicator.config import AgentConfig, DatabaseConfig
-from replicator.core.errors import Interrupted
+from replicator.config import AgentConfig, DatabaseConfig, require_distinct
+from replicator.core.errors import ConfigError, Interrupted
 from replicator.files import allow_descriptors
 from replicator.follower import Follower
 from replicator.loop import Loop, Task
@@ -36,15 +36,26 @@ DESCRIPTORS = 64
 DESCRIPTORS_EACH = 16
 
 
+def _require_work(databases: Sequence[DatabaseConfig]) -> None:
+    if not databases:
+        raise ConfigError("an agent needs a database to follow", hint="give it one `DatabaseConfig` or more")
+    for each in databases:
+        if not each.stores:
+            raise ConfigError(f"`stores` of {each.path} is empty", hint="name at least one; a folder will do")
+    require_distinct(databases)
+
+
 class Agent:
     """Replicates one or more databases until ``stop``.
 
     ``start`` returns when every database is followed or waited for, and raises what makes following
     impossible. ``wait`` blocks until the agent ends and raises what ended it. Also a context manager.
+    Raises ConfigError where there is nothing to follow, no store to ship to, or one thing stands twice.
     """
 
     def __init__(self, databases: Sequence[DatabaseConfig] | AgentConfig) -> None:
         found = databases.databases if isinstance(databases, AgentConfig) else tuple(databases)
+        _require_work(found)
         self._clock = Clock()
         self._watcher = Watcher()
         self._ended = threading.Event()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,23 @@ from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
 from replicator.state import default_state_folder
+from replicator.store import open_store
 
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects.
 SHIP_INTERVAL_FOLDER = 0.05
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
 
+_FOLDER = "file://"
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """One database. Durations in seconds, sizes in bytes."""
+    """One database. Durations in seconds, sizes in bytes.
+
+    Paths and stores may be given as ``os.PathLike``; they are kept as text. Raises ConfigError for what no
+    database can have. It may have no store: to be asked about, that is; an agent refuses it.
+    """
 
     path: str
     stores: tuple[str, ...]
@@ -35,6 +43,15 @@ class DatabaseConfig:
     barrier: bool = True
     wait: bool = True
     take_over: bool = False
+
+    def __post_init__(self) -> None:
+        # Frozen for everybody else.
+        object.__setattr__(self, "path", _path_text("path", self.path))
+        object.__setattr__(self, "stores", _store_texts(self.path, self.stores))
+        if self.state is not None:
+            object.__setattr__(self, "state", _path_text("state", self.state))
+        _require_number(self.path, "ship_interval", self.ship_interval, (int, float))
+        _require_number(self.path, "spool_bytes_max", self.spool_bytes_max, (int,))
 
     @property
     def state_folder(self) -> str:
@@ -54,6 +71,32 @@ class DatabaseConfig:
     def ship_pause(self) -> float:
         """Between two puts: nothing where capture keeps that pace already, or a commit would wait twice."""
         return 0.0 if self.ship_interval <= self.capture_interval else self.ship_interval
+
+
+def _path_text(what: str, value: object) -> str:
+    try:
+        text = os.fsdecode(value)  # type: ignore[arg-type]  # of any type: callers need not be checked
+    except TypeError:
+        raise ConfigError(f"`{what}` of a database is no path: {value!r}") from None
+    if not text or "\0" in text:
+        raise ConfigError(f"`{what}` of a database is no path: {text!r}", hint="name a file")
+    return text
+
+
+def _store_texts(database: str, stores: object) -> tuple[str, ...]:
+    # A text is a sequence of texts, too: each of its letters would become a folder.
+    if isinstance(stores, (str, bytes, os.PathLike)) or not isinstance(stores, Iterable):
+        raise ConfigError(
+            f"`stores` of {database} is no list of store URLs: {stores!r}",
+            hint=f"put it in a list: [{os.fsdecode(stores)!r}]" if isinstance(stores, (str, bytes)) else None,
+        )
+    return tuple(_path_text("stores", each) for each in stores)
+
+
+def _require_number(database: str, what: str, value: object, kinds: tuple[type, ...]) -> None:
+    known = isinstance(value, kinds) and not isinstance(value, bool)
+    if not known or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise ConfigError(f"`{what}` of {database} is {value!r}", hint="it is a number, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +135,10 @@ def load_config(path: str) -> AgentConfig:
         raise ConfigError(f"{path}: `databases` is no list of databases")
     folder = os.path.dirname(os.path.abspath(path))
     databases = tuple(_database(each, loaded, folder, path) for each in entries)
-    _check_distinct(databases, path)
+    try:
+        require_distinct(databases)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
     return AgentConfig(databases)
 
 
@@ -120,7 +166,7 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
             spool_bytes_max=parse_size(str(merged.get("spool_limit", SPOOL_BYTES_MAX))),
             barrier=barrier == "auto",
         )
-    except UsageError as exc:
+    except (UsageError, ConfigError) as exc:
         raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
 
 
@@ -132,12 +178,26 @@ def _check_keys(found: Mapping[Any, Any], known: tuple[str, ...], path: str) -> 
             raise ConfigError(f"{path}: unknown setting {key!r}", hint=hint)
 
 
-def _check_distinct(databases: tuple[DatabaseConfig, ...], path: str) -> None:
+def require_distinct(databases: Iterable[DatabaseConfig]) -> None:
+    """Refuse two that would write over each other, however each of them is spelt. Raises ConfigError."""
+    found = tuple(databases)
     for what, values in (
-        ("database", [os.path.realpath(each.path) for each in databases]),
-        ("name", [each.name for each in databases]),
-        ("store", [url for each in databases for url in each.stores]),
+        ("database", [os.path.realpath(each.path) for each in found]),
+        ("name", [each.name for each in found if each.name]),
+        ("state folder", [os.path.realpath(each.state_folder) for each in found]),
+        ("store", [_place_of(url) for each in found for url in each.stores]),
     ):
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
-            raise ConfigError(f"{path}: the same {what} stands twice: {twice}")
+            raise ConfigError(f"the same {what} stands twice: {twice}", hint="leave out one of them")
+
+
+def _place_of(url: str) -> str:
+    """What a store's URL comes down to. One that cannot be opened is told of by whoever opens it."""
+    try:
+        place = open_store(url).url
+    except UsageError:
+        return url
+    if not place.startswith(_FOLDER):
+        return place
+    return _FOLDER + os.path.realpath(place.removeprefix(_FOLDER))

@@ -190,6 +190,7 @@ def test_usage_is_refused_with_2(database: Path, inside: Inside, tmp_path: Path)
     refused = {
         ("replicate", "app.db", "s3://bucket/app"): "no store of kind 's3'",
         ("replicate", "app.db"): "no store is given",
+        ("replicate", "app.db", "store", "./store/"): "the same store stands twice",
         ("replicate",): "there is no replicator.yml",
         ("replicate", "app.db", "store", "--"): "a command has to follow --",
         ("replicate", "app.db", "store", "--ship-interval", "5"): "not a duration",
