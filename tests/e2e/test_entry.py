@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,5 +135,43 @@ class TestPythonInterface:
             replicator.restore(str(made.store), str(tmp_path / "out.db"), txid=1, timestamp=1)
         with pytest.raises(replicator.UsageError, match="verify"):
             replicator.restore(str(made.store), str(tmp_path / "out.db"), verify="some")
+
+        assert [] == list(tmp_path.iterdir())
+
+    def test_restore_takes_path_objects(self, made: History, tmp_path: Path) -> None:
+        """For both ends; the result names its file as text."""
+        result = replicator.restore(made.store, tmp_path / "out.db")
+
+        assert str(tmp_path / "out.db") == result.path
+        assert made.digest == oracle.database_digest(tmp_path / "out.db")
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"timestamp": 1.5},
+            {"timestamp": True},
+            {"timestamp": timedelta(hours=1)},
+            {"jobs": 0},
+            {"jobs": 2.0},
+            {"txid": -1},
+            {"txid": 1 << 64},
+            {"txid": 1.0},
+            {"generation": 7},
+            {"output": ""},
+            {"output": "out\0.db"},
+            {"output": None},
+            {"source": "store\0"},
+            {"source": b"store"},
+        ],
+        ids=str,
+    )
+    def test_restore_refuses_what_it_cannot_mean(
+        self, wrong: dict[str, Any], made: History, tmp_path: Path
+    ) -> None:
+        """Each as a usage error that shows the value, and nothing is written."""
+        given: dict[str, Any] = {"source": made.store, "output": tmp_path / "out.db", **wrong}
+        (value,) = wrong.values()
+        with pytest.raises(replicator.UsageError, match=re.escape(repr(value))):
+            replicator.restore(**given)
 
         assert [] == list(tmp_path.iterdir())
