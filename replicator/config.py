@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,13 +119,7 @@ _DATABASE_KEYS = ("path", "stores", "name", "state", "ship_interval", "spool_lim
 
 def load_config(path: str) -> AgentConfig:
     """Read a `replicator.yml`. Every key that is not known is an error that names the nearest known one."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            loaded = yaml.safe_load(file)
-    except OSError as exc:
-        raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    loaded = _read_yaml(path)
     if not isinstance(loaded, dict):
         raise ConfigError(
             f"{path} holds no settings", hint="it begins with `databases:`, see `etc/replicator.yml`"
@@ -142,14 +137,54 @@ def load_config(path: str) -> AgentConfig:
     return AgentConfig(databases)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML lets a key stand twice and takes the last one: half of what was written would not be followed."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+                continue  # what is merged may be overridden
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"`{key.value}` stands twice, again in line {line}", hint="leave out one")
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8", opener=_unwaiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError("this is not a regular file")
+            return yaml.load(file, _Loader)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
+    except OSError as exc:
+        raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply", hint="see `etc/replicator.yml`") from None
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    """A pipe that nobody writes to is opened all the same, and can be refused."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -> DatabaseConfig:
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: a database is no mapping: {entry!r}")
     _check_keys(entry, _DATABASE_KEYS, path)
-    if not isinstance(entry.get("path"), str):
+    if not isinstance(entry.get("path"), str) or not entry["path"]:
         raise ConfigError(f"{path}: a database has no `path`")
     stores = entry.get("stores")
-    if not isinstance(stores, list) or not stores or not all(isinstance(each, str) for each in stores):
+    if (
+        not isinstance(stores, list)
+        or not stores
+        or not all(isinstance(each, str) and each for each in stores)
+    ):
         raise ConfigError(f"{path}: `stores` of {entry['path']} is no list of store URLs")
     merged = {**{key: defaults[key] for key in defaults if key != "databases"}, **entry}
     database = os.path.join(folder, entry["path"])

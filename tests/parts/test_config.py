@@ -96,3 +96,59 @@ def test_a_database_and_a_state_folder_stand_once(tmp_path: Path) -> None:
                 ),
             ]
         )
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(10)
+def test_a_file_that_is_none_is_not_read(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for without end, and a device never ends."""
+    os.mkfifo(tmp_path / "replicator.yml")
+    for path in (str(tmp_path / "replicator.yml"), os.devnull, "/dev/zero"):
+        with pytest.raises(ConfigError, match="not a regular file"):
+            load_config(path)
+    with pytest.raises(ConfigError, match="cannot read configuration"):
+        load_config(str(tmp_path / "absent.yml"))
+    with pytest.raises(ConfigError, match="cannot read configuration"):
+        load_config(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("databases: " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
+        (
+            "ship_interval: 1s\ndatabases: []\nship_interval: 2s\n",
+            "`ship_interval` stands twice, again in line 3",
+        ),
+        ("databases: [{path: a.db, stores: [s], path: b.db}]", "`path` stands twice"),
+        ("databases: []", "is no list of databases"),
+        ("databases: [{path: '', stores: [s]}]", "`path`"),
+        ("databases: [{path: a.db, stores: ['']}]", "`stores`"),
+        ("databases: [{path: a.db, stores: [s\x01]}]", "is not YAML"),
+        ("? {a: b}\n: 1\n", "is not YAML"),
+    ],
+)
+def test_a_file_that_means_nothing_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """One line that names the file and the key."""
+    path = tmp_path / "replicator.yml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as found:
+        load_config(str(path))
+
+    assert str(found.value).startswith(str(path))
+    assert words in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    """That is what merging is for."""
+    path = tmp_path / "replicator.yml"
+    path.write_text(
+        "databases:\n- &one {path: a.db, stores: [a], barrier: never}\n- {<<: *one, path: b.db, stores: [b]}\n"
+    )
+
+    assert [("a.db", False), ("b.db", False)] == [
+        (each.name, each.barrier) for each in load_config(str(path)).databases
+    ]
