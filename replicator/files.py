@@ -31,7 +31,7 @@ def mapped_errors(what: str) -> Iterator[None]:
     except OSError as exc:
         detail = f"{what}: {exc.strerror or exc}"
         if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreDenied(detail, hint="give this user write permission there") from exc
+            raise StoreDenied(detail, hint="give this user permission there") from exc
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreUnavailable(
                 detail, hint="free some space; nothing is lost, it goes on by itself"
