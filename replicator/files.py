@@ -138,14 +138,18 @@ def _publish_named(folder: str, path: str, data: bytes) -> None:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """A JSON object of our own state folder; None where the file is missing or torn (it is then rebuilt)."""
-    try:
-        with open(path, "rb") as file:
-            loaded = json.load(file)
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return None
+    """A JSON object of our own state folder; None where the file is missing or torn (it is then rebuilt).
+
+    Raises StoreDenied or StoreUnavailable where nobody can say whether it is there.
+    """
+    with mapped_errors(f"cannot read {path}"):
+        try:
+            with open(path, "rb") as file:
+                loaded = json.load(file)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, RecursionError):
+            return None
     return loaded if isinstance(loaded, dict) else None
 
 
