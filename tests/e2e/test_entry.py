@@ -36,6 +36,18 @@ def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(VERBS) == re.findall(r"^  (\w+) +[A-Z]", text.partition("Verbs:")[2], re.MULTILINE)
 
 
+@pytest.mark.parametrize("arguments", [[], ["config"]])
+def test_without_a_verb_the_help_is_shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Line by line as --help has it, and with 2: nothing was done."""
+    assert 0 == run([*arguments, "--help"])
+    text = capsys.readouterr().out
+    assert 2 == run(arguments)
+    shown = capsys.readouterr()
+
+    assert ("", text) == (shown.out, shown.err)
+    assert len(text.splitlines()) > 5
+
+
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
     """The version stands in two files, and they agree."""
     assert 0 == run(["--version"])
