@@ -9,6 +9,7 @@ import stat
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -17,7 +18,7 @@ from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
 from replicator.state import default_state_folder
-from replicator.store import open_store
+from replicator.store import is_plain_path, open_store
 
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects.
 SHIP_INTERVAL_FOLDER = 0.05
@@ -194,7 +195,7 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
     try:
         return DatabaseConfig(
             path=database,
-            stores=tuple(each if "://" in each else os.path.join(folder, each) for each in stores),
+            stores=tuple(os.path.join(folder, each) if is_plain_path(each) else each for each in stores),
             name=str(entry.get("name") or os.path.basename(database)),
             state=os.path.join(folder, str(entry["state"])) if entry.get("state") else None,
             ship_interval=parse_duration(str(merged.get("ship_interval", f"{SHIP_INTERVAL_FOLDER}s"))),
@@ -235,4 +236,4 @@ def _place_of(url: str) -> str:
         return url
     if not place.startswith(_FOLDER):
         return place
-    return _FOLDER + os.path.realpath(place.removeprefix(_FOLDER))
+    return _FOLDER + os.path.realpath(unquote(place.removeprefix(_FOLDER)))

@@ -60,7 +60,7 @@ def state_folder_of(database: str) -> str | None:
 def find_store(source: str, config_path: str | None) -> Store:
     """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
     replicates (its first store), or else a folder."""
-    if "://" in source:
+    if not source or "://" in source:
         return open_store(source)
     # In a disaster a broken configuration must not stand between a person and a folder they name.
     config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
@@ -84,12 +84,19 @@ def find_databases(database: str | None, state: str | None, config_path: str | N
     """The databases to ask about: one that is named, or all of the configuration."""
     if database is None:
         return list(needed_configuration(config_path).databases)
+    config = configuration(config_path) if database else None
+    found = config.find(database) if config is not None else None
+    found = found or database_at(database)
+    return [replace(found, state=state) if state else found]
+
+
+def database_at(path: str, stores: tuple[str, ...] = (), state: str | None = None) -> DatabaseConfig:
+    """A database that was named on the command line, with its stores, if any."""
     from replicator.config import DatabaseConfig
 
-    config = configuration(config_path)
-    found = config.find(database) if config is not None else None
-    found = found or DatabaseConfig(os.path.abspath(database), (), os.path.basename(database))
-    return [replace(found, state=state) if state else found]
+    if not path:
+        raise UsageError("the database has an empty name", hint="name the database file")
+    return DatabaseConfig(os.path.abspath(path), stores, os.path.basename(path), state or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,9 @@ def test_usage_is_refused_with_2(made: History, inside: Inside, tmp_path: Path) 
         (made.store, "-o", "x", "--verify", "much"): "'none', 'quick', 'full'",
         (made.store, "-o", "folder/x"): "does not exist",
         (tmp_path / "plain.txt", "-o", "x"): "is a file",
+        (tmp_path / "plain.txt" / "store", "-o", "x"): "is a file",
+        ("", "-o", "x"): "not a store URL",
+        ("s3:foo", "-o", "x"): "no // behind its scheme",
     }
     (tmp_path / "plain.txt").write_text("nothing of ours")
     for arguments, words in refused.items():
