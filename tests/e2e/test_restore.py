@@ -216,6 +216,16 @@ def test_an_existing_file_is_not_touched(made: History, tmp_path: Path) -> None:
     assert ["out.db"] == leftovers(tmp_path)
 
 
+def test_a_long_name_is_restored_to(made: History, tmp_path: Path) -> None:
+    """The longest one that SQLite can open: beside it `-journal` just fits."""
+    name = "n" * 244 + ".db"
+    done = replicator("restore", made.store, "-o", name, cwd=tmp_path)
+
+    assert done.code == 0, done.err
+    assert made.digest == oracle.database_digest(tmp_path / name)
+    assert [name] == leftovers(tmp_path)
+
+
 def test_a_pipe_is_refused_and_not_waited_for(made: History, tmp_path: Path) -> None:
     """Nobody reads it: writing there, or only looking inside, would never end."""
     os.mkfifo(tmp_path / "out.db")

@@ -20,7 +20,13 @@ import apsw
 import pytest
 
 from replicator.core.errors import DestinationRefused, UsageError
-from replicator.restore.destination import check_destination, check_room, publish
+from replicator.restore.destination import (
+    check_destination,
+    check_room,
+    clear_leftovers,
+    publish,
+    temporary_of,
+)
 from tests.support.app import App
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -364,6 +370,19 @@ def test_what_would_be_refused_at_the_end_is_refused_at_once(
             check_destination(str(tmp_path / "app.db"), overwrite=overwrite)
 
     assert sorted(there) == listing(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 227, "a" * 228, "a" * 247, "a" * 255, "é" * 123, "a" + "é" * 123])
+def test_a_long_name_has_a_temporary_one_that_fits(tmp_path: Path, name: str) -> None:
+    """SQLite can open it, only its own leftovers are cleared away, and those of a name like it stay."""
+    path, other = str(tmp_path / name), str(tmp_path / (name[:-1] + "x"))
+    temporaries = [temporary_of(path, "01234567"), temporary_of(other, "01234567")]
+    for each in temporaries:
+        make_database(Path(each), "left")
+        assert "left" == value_of(Path(each))
+    clear_leftovers(path)
+
+    assert [os.path.basename(temporaries[1])] == listing(tmp_path)
 
 
 def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:
