@@ -17,6 +17,7 @@ with a ``hint`` and an ``exit_code``. What stands in ``__all__`` is the public i
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -94,8 +95,8 @@ _HOME = {
 
 
 def restore(
-    source: str,
-    output: str,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     timestamp: datetime | str | int | None = None,
     txid: int | str | None = None,
@@ -126,6 +127,9 @@ def restore(
         raise UsageError("timestamp and txid are two targets", hint="give one of them")
     if verify not in ("none", "quick", "full"):
         raise UsageError(f"verify is {verify!r}", hint="it is none, quick or full")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise UsageError(f"jobs is {jobs!r}", hint="it is a number of reads at a time, 1 or more")
+    source, output = _path_text("source", source), _path_text("output", output)
     now = asked.wall_now()
     micros = asked.asked_time(timestamp, now).micros
     target = asked.target_of(timestamp=micros, txid=txid, generation=generation, exact=exact)
@@ -138,6 +142,13 @@ def restore(
         on_progress=on_progress or (lambda _: None),
         cancelled=cancelled or (lambda: False),
     )
+
+
+def _path_text(what: str, value: str | os.PathLike[str]) -> str:
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UsageError(f"{what} is {value!r}", hint="it is a path, as text or a Path")
+    return text
 
 
 def __getattr__(name: str) -> Any:

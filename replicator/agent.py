@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 from replicator.capture import SAFETY_POLL_SECONDS
 from replicator.clock import Clock
-from replicator.config import AgentConfig, DatabaseConfig
-from replicator.core.errors import Interrupted
+from replicator.config import AgentConfig, DatabaseConfig, require_distinct
+from replicator.core.errors import ConfigError, Interrupted, UsageError
 from replicator.files import allow_descriptors
 from replicator.follower import Follower
 from replicator.loop import Loop, Task
@@ -36,17 +36,30 @@ DESCRIPTORS = 64
 DESCRIPTORS_EACH = 16
 
 
+def _require_work(databases: Sequence[DatabaseConfig]) -> None:
+    if not databases:
+        raise ConfigError("an agent needs a database to follow", hint="give it one `DatabaseConfig` or more")
+    for each in databases:
+        if not each.stores:
+            raise ConfigError(f"`stores` of {each.path} is empty", hint="name at least one; a folder will do")
+    require_distinct(databases)
+
+
 class Agent:
     """Replicates one or more databases until ``stop``.
 
     ``start`` returns when every database is followed or waited for, and raises what makes following
     impossible. ``wait`` blocks until the agent ends and raises what ended it. Also a context manager.
+    An agent starts once. Raises ConfigError where there is nothing to follow, no store to ship to, or one
+    thing stands twice.
     """
 
     def __init__(self, databases: Sequence[DatabaseConfig] | AgentConfig) -> None:
         found = databases.databases if isinstance(databases, AgentConfig) else tuple(databases)
+        _require_work(found)
         self._clock = Clock()
         self._watcher = Watcher()
+        self._used = False
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._local = Loop("capture", min(4, 1 + len(found)), self._clock, self._fail)
@@ -59,7 +72,13 @@ class Agent:
         ]
 
     def start(self) -> None:
-        """Open state, make ourselves known to the stores, and begin to follow."""
+        """Open state, make ourselves known to the stores, and begin to follow. UsageError the second time."""
+        if self._used:
+            raise UsageError(
+                "an agent starts once, and this one was started or stopped before",
+                hint="make another `Agent`",
+            )
+        self._used = True
         allow_descriptors(DESCRIPTORS + DESCRIPTORS_EACH * len(self._followers))
         try:
             for follower in self._followers:
@@ -119,6 +138,7 @@ class Agent:
         Nothing is lost where that is too short: it lies in the spool. With *settle* the main file is
         brought up to date, for an application that has ended.
         """
+        self._used = True  # one that never ran has ended its loops, too
         log.info("agent.stopping")
         for follower in self._followers:
             with contextlib.suppress(Exception):

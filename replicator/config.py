@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -15,16 +18,23 @@ from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
 from replicator.state import default_state_folder
+from replicator.store import is_plain_path, open_store
 
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects.
 SHIP_INTERVAL_FOLDER = 0.05
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
 
+_FOLDER = "file://"
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """One database. Durations in seconds, sizes in bytes."""
+    """One database. Durations in seconds, sizes in bytes.
+
+    Paths and stores may be given as ``os.PathLike``; they are kept as text. Raises ConfigError for what no
+    database can have. It may have no store: to be asked about, that is; an agent refuses it.
+    """
 
     path: str
     stores: tuple[str, ...]
@@ -35,6 +45,15 @@ class DatabaseConfig:
     barrier: bool = True
     wait: bool = True
     take_over: bool = False
+
+    def __post_init__(self) -> None:
+        # Frozen for everybody else.
+        object.__setattr__(self, "path", _path_text("path", self.path))
+        object.__setattr__(self, "stores", _store_texts(self.path, self.stores))
+        if self.state is not None:
+            object.__setattr__(self, "state", _path_text("state", self.state))
+        _require_number(self.path, "ship_interval", self.ship_interval, (int, float))
+        _require_number(self.path, "spool_bytes_max", self.spool_bytes_max, (int,))
 
     @property
     def state_folder(self) -> str:
@@ -56,6 +75,32 @@ class DatabaseConfig:
         return 0.0 if self.ship_interval <= self.capture_interval else self.ship_interval
 
 
+def _path_text(what: str, value: object) -> str:
+    try:
+        text = os.fsdecode(value)  # type: ignore[arg-type]  # of any type: callers need not be checked
+    except TypeError:
+        raise ConfigError(f"`{what}` of a database is no path: {value!r}") from None
+    if not text or "\0" in text:
+        raise ConfigError(f"`{what}` of a database is no path: {text!r}", hint="name a file")
+    return text
+
+
+def _store_texts(database: str, stores: object) -> tuple[str, ...]:
+    # A text is a sequence of texts, too: each of its letters would become a folder.
+    if isinstance(stores, (str, bytes, os.PathLike)) or not isinstance(stores, Iterable):
+        raise ConfigError(
+            f"`stores` of {database} is no list of store URLs: {stores!r}",
+            hint=f"put it in a list: [{os.fsdecode(stores)!r}]" if isinstance(stores, (str, bytes)) else None,
+        )
+    return tuple(_path_text("stores", each) for each in stores)
+
+
+def _require_number(database: str, what: str, value: object, kinds: tuple[type, ...]) -> None:
+    known = isinstance(value, kinds) and not isinstance(value, bool)
+    if not known or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise ConfigError(f"`{what}` of {database} is {value!r}", hint="it is a number, 0 or more")
+
+
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
     databases: tuple[DatabaseConfig, ...]
@@ -75,13 +120,7 @@ _DATABASE_KEYS = ("path", "stores", "name", "state", "ship_interval", "spool_lim
 
 def load_config(path: str) -> AgentConfig:
     """Read a `replicator.yml`. Every key that is not known is an error that names the nearest known one."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            loaded = yaml.safe_load(file)
-    except OSError as exc:
-        raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    loaded = _read_yaml(path)
     if not isinstance(loaded, dict):
         raise ConfigError(
             f"{path} holds no settings", hint="it begins with `databases:`, see `etc/replicator.yml`"
@@ -92,18 +131,61 @@ def load_config(path: str) -> AgentConfig:
         raise ConfigError(f"{path}: `databases` is no list of databases")
     folder = os.path.dirname(os.path.abspath(path))
     databases = tuple(_database(each, loaded, folder, path) for each in entries)
-    _check_distinct(databases, path)
+    try:
+        require_distinct(databases)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
     return AgentConfig(databases)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML lets a key stand twice and takes the last one: half of what was written would not be followed."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+                continue  # what is merged may be overridden
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"`{key.value}` stands twice, again in line {line}", hint="leave out one")
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8", opener=_unwaiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError("this is not a regular file")
+            return yaml.load(file, _Loader)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
+    except OSError as exc:
+        raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply", hint="see `etc/replicator.yml`") from None
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    """A pipe that nobody writes to is opened all the same, and can be refused."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -> DatabaseConfig:
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: a database is no mapping: {entry!r}")
     _check_keys(entry, _DATABASE_KEYS, path)
-    if not isinstance(entry.get("path"), str):
+    if not isinstance(entry.get("path"), str) or not entry["path"]:
         raise ConfigError(f"{path}: a database has no `path`")
     stores = entry.get("stores")
-    if not isinstance(stores, list) or not stores or not all(isinstance(each, str) for each in stores):
+    if (
+        not isinstance(stores, list)
+        or not stores
+        or not all(isinstance(each, str) and each for each in stores)
+    ):
         raise ConfigError(f"{path}: `stores` of {entry['path']} is no list of store URLs")
     merged = {**{key: defaults[key] for key in defaults if key != "databases"}, **entry}
     database = os.path.join(folder, entry["path"])
@@ -113,14 +195,14 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
     try:
         return DatabaseConfig(
             path=database,
-            stores=tuple(each if "://" in each else os.path.join(folder, each) for each in stores),
+            stores=tuple(os.path.join(folder, each) if is_plain_path(each) else each for each in stores),
             name=str(entry.get("name") or os.path.basename(database)),
             state=os.path.join(folder, str(entry["state"])) if entry.get("state") else None,
             ship_interval=parse_duration(str(merged.get("ship_interval", f"{SHIP_INTERVAL_FOLDER}s"))),
             spool_bytes_max=parse_size(str(merged.get("spool_limit", SPOOL_BYTES_MAX))),
             barrier=barrier == "auto",
         )
-    except UsageError as exc:
+    except (UsageError, ConfigError) as exc:
         raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
 
 
@@ -132,12 +214,26 @@ def _check_keys(found: Mapping[Any, Any], known: tuple[str, ...], path: str) -> 
             raise ConfigError(f"{path}: unknown setting {key!r}", hint=hint)
 
 
-def _check_distinct(databases: tuple[DatabaseConfig, ...], path: str) -> None:
+def require_distinct(databases: Iterable[DatabaseConfig]) -> None:
+    """Refuse two that would write over each other, however each of them is spelt. Raises ConfigError."""
+    found = tuple(databases)
     for what, values in (
-        ("database", [os.path.realpath(each.path) for each in databases]),
-        ("name", [each.name for each in databases]),
-        ("store", [url for each in databases for url in each.stores]),
+        ("database", [os.path.realpath(each.path) for each in found]),
+        ("name", [each.name for each in found if each.name]),
+        ("state folder", [os.path.realpath(each.state_folder) for each in found]),
+        ("store", [_place_of(url) for each in found for url in each.stores]),
     ):
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
-            raise ConfigError(f"{path}: the same {what} stands twice: {twice}")
+            raise ConfigError(f"the same {what} stands twice: {twice}", hint="leave out one of them")
+
+
+def _place_of(url: str) -> str:
+    """What a store's URL comes down to. One that cannot be opened is told of by whoever opens it."""
+    try:
+        place = open_store(url).url
+    except UsageError:
+        return url
+    if not place.startswith(_FOLDER):
+        return place
+    return _FOLDER + os.path.realpath(unquote(place.removeprefix(_FOLDER)))

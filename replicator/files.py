@@ -31,7 +31,7 @@ def mapped_errors(what: str) -> Iterator[None]:
     except OSError as exc:
         detail = f"{what}: {exc.strerror or exc}"
         if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreDenied(detail, hint="give this user write permission there") from exc
+            raise StoreDenied(detail, hint="give this user permission there") from exc
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreUnavailable(
                 detail, hint="free some space; nothing is lost, it goes on by itself"
@@ -138,14 +138,18 @@ def _publish_named(folder: str, path: str, data: bytes) -> None:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """A JSON object of our own state folder; None where the file is missing or torn (it is then rebuilt)."""
-    try:
-        with open(path, "rb") as file:
-            loaded = json.load(file)
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return None
+    """A JSON object of our own state folder; None where the file is missing or torn (it is then rebuilt).
+
+    Raises StoreDenied or StoreUnavailable where nobody can say whether it is there.
+    """
+    with mapped_errors(f"cannot read {path}"):
+        try:
+            with open(path, "rb") as file:
+                loaded = json.load(file)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, RecursionError):
+            return None
     return loaded if isinstance(loaded, dict) else None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
 from replicator.core.names import FullName
-from replicator.core.position import GenerationId, Position, parse_generation, parse_txid
+from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
 from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
 from replicator.state import default_state_folder
@@ -60,7 +60,7 @@ def state_folder_of(database: str) -> str | None:
 def find_store(source: str, config_path: str | None) -> Store:
     """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
     replicates (its first store), or else a folder."""
-    if "://" in source:
+    if not source or "://" in source:
         return open_store(source)
     # In a disaster a broken configuration must not stand between a person and a folder they name.
     config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
@@ -84,12 +84,19 @@ def find_databases(database: str | None, state: str | None, config_path: str | N
     """The databases to ask about: one that is named, or all of the configuration."""
     if database is None:
         return list(needed_configuration(config_path).databases)
+    config = configuration(config_path) if database else None
+    found = config.find(database) if config is not None else None
+    found = found or database_at(database)
+    return [replace(found, state=state) if state else found]
+
+
+def database_at(path: str, stores: tuple[str, ...] = (), state: str | None = None) -> DatabaseConfig:
+    """A database that was named on the command line, with its stores, if any."""
     from replicator.config import DatabaseConfig
 
-    config = configuration(config_path)
-    found = config.find(database) if config is not None else None
-    found = found or DatabaseConfig(os.path.abspath(database), (), os.path.basename(database))
-    return [replace(found, state=state) if state else found]
+    if not path:
+        raise UsageError("the database has an empty name", hint="name the database file")
+    return DatabaseConfig(os.path.abspath(path), stores, os.path.basename(path), state or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +113,14 @@ def asked_time(value: datetime | str | int | None, now: Micros) -> AskedTime:
         return AskedTime(None)
     if isinstance(value, datetime):
         value = (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         if not MICROS_MIN <= value <= MICROS_MAX:
             raise UsageError(f"{value} µs lies outside the years 1970 to 9999")
         return AskedTime(value)
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{value!r} is not a time", hint="give text, a datetime, or whole microseconds since the epoch"
+        )
     parsed = parse_time(value, now)
     return AskedTime(parsed.micros, parsed.zone_assumed)
 
@@ -172,9 +183,14 @@ def target_of(
     generation: str | None = None,
     exact: bool = False,
 ) -> Target:
-    """The same for texts, as the Python API takes them."""
+    """The same for what the Python API takes: texts, or anything that a caller took for a txid."""
+    number = parse_txid(txid) if isinstance(txid, str) else txid
+    if number is not None and (type(number) is not int or not 0 <= number <= TXID_MAX):
+        raise UsageError(f"not a txid: {txid!r}", hint="it is a number, 0 or more, or text as `ls` prints it")
+    if generation is not None and not isinstance(generation, str):
+        raise UsageError(f"not a generation: {generation!r}", hint="it is text of 16 hexadecimal digits")
     return Target(
-        txid=parse_txid(txid) if isinstance(txid, str) else txid,
+        txid=number,
         timestamp=timestamp,
         generation=None if generation is None else parse_generation(generation),
         exact=exact,

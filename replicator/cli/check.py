@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from replicator.cli import asked
@@ -18,7 +16,6 @@ from replicator.cli.checks import (
 )
 from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, count_text, screen_of
-from replicator.config import DatabaseConfig
 from replicator.core.errors import UsageError
 from replicator.source.version import sqlite_version
 from replicator.store import open_store
@@ -60,7 +57,7 @@ def check(
         *check_clock(asked.wall_now()),
     ]
     if database is not None and stores:
-        chosen = [DatabaseConfig(os.path.abspath(database), stores, os.path.basename(database), state)]
+        chosen = [asked.database_at(database, stores, state)]
     else:
         chosen = asked.find_databases(database, state, config)
         if database is None:

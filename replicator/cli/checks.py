@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from urllib.parse import unquote
 
 from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
@@ -131,7 +132,7 @@ def _within(path: str, folder: str) -> bool:
 
 def folder_of(store: str) -> str | None:
     """The folder of a store that is one."""
-    return store.removeprefix("file://") if store.startswith("file://") else None
+    return unquote(store.removeprefix("file://")) if store.startswith("file://") else None
 
 
 def check_state(config: DatabaseConfig) -> Iterator[Finding]:

@@ -39,6 +39,14 @@ def verbs() -> None:
     """Continuous replication and point-in-time restore of SQLite databases."""
 
 
+class _Nobody(click.ClickException):
+    """Raised by no one."""
+
+
+# Its message is the whole help. Releases before 8.2 print that themselves and end with 0.
+_NoArguments: type[click.ClickException] = getattr(click.exceptions, "NoArgsIsHelpError", _Nobody)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Do what *arguments* say and return the exit code. The result goes to standard output, all else to
     standard error: an error is one line that names the thing, then one that begins with ``hint:``. A reader
@@ -51,6 +59,9 @@ def run(arguments: Sequence[str]) -> int:
         return answer if isinstance(answer, int) else 0
     except ReplicatorError as exc:
         _tell(settings, "error", str(exc), exc.hint)
+        return exc.exit_code
+    except _NoArguments as exc:
+        click.echo(exc.format_message(), err=True, color=settings.color)
         return exc.exit_code
     except click.ClickException as exc:
         context = exc.ctx if isinstance(exc, click.UsageError) else None

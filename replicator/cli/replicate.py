@@ -11,7 +11,7 @@ from dataclasses import replace
 import click
 
 from replicator.agent import Agent
-from replicator.cli.asked import find_databases, needed_configuration
+from replicator.cli.asked import database_at, find_databases, needed_configuration
 from replicator.cli.child import Child
 from replicator.cli.frame import COMMAND, CommandVerb, settings_of
 from replicator.cli.kinds import DURATION, SIZE
@@ -108,7 +108,7 @@ def _databases(database: str | None, stores: tuple[str, ...], config: str | None
             raise UsageError(
                 "give a database with its stores, or --config", hint="one of the two says where to ship"
             )
-        return [DatabaseConfig(os.path.abspath(database), stores, os.path.basename(database))]
+        return [database_at(database, stores)]
     found = find_databases(database, None, config)[0]
     if not found.stores:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from replicator.source.settle import Rest, settle
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 # Room beyond the database itself, so that a full disk is not what the operator has next.
 _SPARE_BYTES = 1 << 20
+# File systems take 255 bytes; of those we add 20, `-journal` is 8, and without room for that SQLite opens nothing.
+_NAME_BYTES_MAX = 255 - len(".") - len(".restoring-01234567") - len("-journal")
+_DIGEST_DIGITS = 16
 
 
 @contextlib.contextmanager
@@ -31,7 +35,12 @@ def mapped_errors(what: str) -> Iterator[None]:
 
 
 def temporary_of(path: str, tag: str) -> str:
+    """Beside *path*. A name that leaves no room for ours is cut, and told from others cut alike by its hash."""
     folder, name = os.path.split(path)
+    whole = os.fsencode(name)
+    if len(whole) > _NAME_BYTES_MAX:
+        digest = hashlib.sha256(whole).hexdigest()[:_DIGEST_DIGITS]
+        name = whole[: _NAME_BYTES_MAX - _DIGEST_DIGITS - 1].decode(errors="ignore") + "~" + digest
     return os.path.join(folder, f".{name}.restoring-{tag}")
 
 
@@ -57,6 +66,9 @@ def check_destination(path: str, *, overwrite: bool) -> None:
         raise UsageError(f"the folder {folder} does not exist", hint="make it first, or name another output")
     if os.path.isdir(path):
         raise UsageError(f"the output {path} is a folder", hint="name the database file to write")
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe would be waited for without end, and a device given up for a file.
+        raise DestinationRefused(f"{path} is not a regular file", hint="name the database file to write")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DestinationRefused(f"no permission to write in {folder}", hint="restore to another folder")
     if os.path.lexists(path) and not overwrite:

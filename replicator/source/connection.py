@@ -124,8 +124,15 @@ def check_path(path: str) -> None:
     """Refuse what cannot be a database before SQLite sees it; a missing file is SourceGone."""
     if os.path.isdir(path):
         raise NotADatabase(f"{path} is a folder, not a database file", hint="name the database file itself")
-    if not os.path.exists(path):
-        raise SourceGone(f"there is no database at {path}")
+    try:
+        os.stat(path)
+    except PermissionError as exc:
+        # It may well be there, and waiting for it would be in vain.
+        raise SourceError(
+            f"no permission to look for {path}", hint="run the agent as the user that owns the database"
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise SourceGone(f"there is no database at {path}") from exc
     if not os.path.isfile(path):
         raise NotADatabase(f"{path} is not a regular file")
     if not os.access(path, os.R_OK | os.W_OK):

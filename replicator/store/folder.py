@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreUnavailable
 from replicator.files import make_folder, mapped_errors, publish_once, sync_folder
+
+_SPECIAL = re.compile("[%?#]")
 
 
 class FolderStore:
@@ -29,7 +32,8 @@ class FolderStore:
 
     @property
     def url(self) -> str:
-        return f"file://{self._root}"
+        # Only what would not come back: people read it, and their paths have spaces and letters of all kinds.
+        return "file://" + _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", self._root)
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)

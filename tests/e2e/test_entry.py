@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,18 @@ def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 == run(["-h"])
     text = capsys.readouterr().out
     assert list(VERBS) == re.findall(r"^  (\w+) +[A-Z]", text.partition("Verbs:")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [[], ["config"]])
+def test_without_a_verb_the_help_is_shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Line by line as --help has it, and with 2: nothing was done."""
+    assert 0 == run([*arguments, "--help"])
+    text = capsys.readouterr().out
+    assert 2 == run(arguments)
+    shown = capsys.readouterr()
+
+    assert ("", text) == (shown.out, shown.err)
+    assert len(text.splitlines()) > 5
 
 
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,5 +147,43 @@ class TestPythonInterface:
             replicator.restore(str(made.store), str(tmp_path / "out.db"), txid=1, timestamp=1)
         with pytest.raises(replicator.UsageError, match="verify"):
             replicator.restore(str(made.store), str(tmp_path / "out.db"), verify="some")
+
+        assert [] == list(tmp_path.iterdir())
+
+    def test_restore_takes_path_objects(self, made: History, tmp_path: Path) -> None:
+        """For both ends; the result names its file as text."""
+        result = replicator.restore(made.store, tmp_path / "out.db")
+
+        assert str(tmp_path / "out.db") == result.path
+        assert made.digest == oracle.database_digest(tmp_path / "out.db")
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"timestamp": 1.5},
+            {"timestamp": True},
+            {"timestamp": timedelta(hours=1)},
+            {"jobs": 0},
+            {"jobs": 2.0},
+            {"txid": -1},
+            {"txid": 1 << 64},
+            {"txid": 1.0},
+            {"generation": 7},
+            {"output": ""},
+            {"output": "out\0.db"},
+            {"output": None},
+            {"source": "store\0"},
+            {"source": b"store"},
+        ],
+        ids=str,
+    )
+    def test_restore_refuses_what_it_cannot_mean(
+        self, wrong: dict[str, Any], made: History, tmp_path: Path
+    ) -> None:
+        """Each as a usage error that shows the value, and nothing is written."""
+        given: dict[str, Any] = {"source": made.store, "output": tmp_path / "out.db", **wrong}
+        (value,) = wrong.values()
+        with pytest.raises(replicator.UsageError, match=re.escape(repr(value))):
+            replicator.restore(**given)
 
         assert [] == list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,42 @@ def test_status_without_an_agent_is_15(tmp_path: Path) -> None:
 
     assert (15, "") == (done.code, done.out)
     assert ".app.db-replicator" in done.err
+
+
+def test_a_folder_without_permission_is_called_that(tmp_path: Path) -> None:
+    """To `status`, `check` and `replicate`: nobody can say whether a database is there, so none says it is not."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    new_database(locked / "app.db")
+    script = (
+        "import os, sys\n"
+        "import replicator.cli.check, replicator.cli.replicate, replicator.cli.status\n"
+        "from replicator.cli.entry import run\n"
+        "if os.getuid() == 0:\n"
+        "    os.setuid(65534)\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    locked.chmod(0)
+    try:
+        for arguments in (
+            ("status",),
+            ("check",),
+            ("replicate", "--no-wait"),
+            ("replicate", "--wait", "--once"),
+        ):
+            verb, *options = arguments
+            store = [] if verb == "status" else [str(tmp_path / "store")]
+            done = subprocess.run(
+                [sys.executable, "-c", script, verb, str(locked / "app.db"), *store, *options],
+                cwd="/", env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False,
+            )  # fmt: skip
+            text = done.stdout + done.stderr
+            assert done.returncode in (1, 16), text
+            assert "permission" in text.lower()
+            assert "there is no database" not in text
+            assert "internal error" not in text
+    finally:
+        locked.chmod(0o700)
 
 
 def test_status_follows_the_agent(tmp_path: Path, inside: Inside) -> None:

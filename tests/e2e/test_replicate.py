@@ -188,9 +188,18 @@ def test_what_cannot_be_followed_is_refused(tmp_path: Path) -> None:
 def test_usage_is_refused_with_2(database: Path, inside: Inside, tmp_path: Path) -> None:
     """What the command line or the configuration gets wrong is named, with what is near it."""
     (tmp_path / "bad.yml").write_text("databases: [{path: app.db, stores: [s], ship_intervall: 1s}]\n")
+    (tmp_path / "url.yml").write_text("databases: [{path: app.db, stores: ['s3:foo']}]\n")
     refused = {
         ("replicate", "app.db", "s3://bucket/app"): "no store of kind 's3'",
         ("replicate", "app.db"): "no store is given",
+        ("replicate", ""): "empty name",
+        ("replicate", "", "store"): "empty name",
+        ("status", ""): "empty name",
+        ("check", "", "store"): "empty name",
+        ("replicate", "app.db", "s3:foo"): "no // behind its scheme",
+        ("replicate", "app.db", "app.db/store"): "is a file, not a folder",
+        ("replicate", "--config", "url.yml"): "no // behind its scheme",
+        ("replicate", "app.db", "store", "./store/"): "the same store stands twice",
         ("replicate",): "there is no replicator.yml",
         ("replicate", "app.db", "store", "--"): "a command has to follow --",
         ("replicate", "app.db", "store", "--ship-interval", "5"): "not a duration",

@@ -176,6 +176,9 @@ def test_usage_is_refused_with_2(made: History, inside: Inside, tmp_path: Path) 
         (made.store, "-o", "x", "--verify", "much"): "'none', 'quick', 'full'",
         (made.store, "-o", "folder/x"): "does not exist",
         (tmp_path / "plain.txt", "-o", "x"): "is a file",
+        (tmp_path / "plain.txt" / "store", "-o", "x"): "is a file",
+        ("", "-o", "x"): "not a store URL",
+        ("s3:foo", "-o", "x"): "no // behind its scheme",
     }
     (tmp_path / "plain.txt").write_text("nothing of ours")
     for arguments, words in refused.items():
@@ -211,6 +214,28 @@ def test_an_existing_file_is_not_touched(made: History, tmp_path: Path) -> None:
     assert replaced.code == 0, replaced.err
     assert made.digest == oracle.database_digest(out)
     assert ["out.db"] == leftovers(tmp_path)
+
+
+def test_a_long_name_is_restored_to(made: History, tmp_path: Path) -> None:
+    """The longest one that SQLite can open: beside it `-journal` just fits."""
+    name = "n" * 244 + ".db"
+    done = replicator("restore", made.store, "-o", name, cwd=tmp_path)
+
+    assert done.code == 0, done.err
+    assert made.digest == oracle.database_digest(tmp_path / name)
+    assert [name] == leftovers(tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(made: History, tmp_path: Path) -> None:
+    """Nobody reads it: writing there, or only looking inside, would never end."""
+    os.mkfifo(tmp_path / "out.db")
+    for options in ((), ("--overwrite", "--yes")):
+        done = replicator("restore", made.store, "-o", "out.db", *options, cwd=tmp_path)
+        assert (1, "") == (done.code, done.out)
+        assert f"error: {tmp_path}/out.db is not a regular file" in done.err.splitlines()
+
+    assert ["out.db"] == leftovers(tmp_path)
+    assert (tmp_path / "out.db").is_fifo()
 
 
 # --- damage --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,13 @@ import apsw
 import pytest
 
 from replicator.core.errors import DestinationRefused, UsageError
-from replicator.restore.destination import check_destination, check_room, publish
+from replicator.restore.destination import (
+    check_destination,
+    check_room,
+    clear_leftovers,
+    publish,
+    temporary_of,
+)
 from tests.support.app import App
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -365,6 +372,19 @@ def test_what_would_be_refused_at_the_end_is_refused_at_once(
     assert sorted(there) == listing(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a" * 227, "a" * 228, "a" * 247, "a" * 255, "é" * 123, "a" + "é" * 123])
+def test_a_long_name_has_a_temporary_one_that_fits(tmp_path: Path, name: str) -> None:
+    """SQLite can open it, only its own leftovers are cleared away, and those of a name like it stay."""
+    path, other = str(tmp_path / name), str(tmp_path / (name[:-1] + "x"))
+    temporaries = [temporary_of(path, "01234567"), temporary_of(other, "01234567")]
+    for each in temporaries:
+        make_database(Path(each), "left")
+        assert "left" == value_of(Path(each))
+    clear_leftovers(path)
+
+    assert [os.path.basename(temporaries[1])] == listing(tmp_path)
+
+
 def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:
     """It would be replaced, so it needs --overwrite too."""
     (tmp_path / "app.db").symlink_to(tmp_path / "nothing")
@@ -378,6 +398,21 @@ def test_a_folder_is_no_output(tmp_path: Path, overwrite: bool) -> None:
     for path in (tmp_path, tmp_path / "missing" / "app.db"):
         with pytest.raises(UsageError):
             check_destination(str(path), overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_regular_file_is_no_output(tmp_path: Path, overwrite: bool) -> None:
+    """A pipe, a link to one, a socket and a device are refused, and stay what they are."""
+    pipe, link, plug = tmp_path / "pipe", tmp_path / "link", tmp_path / "plug"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(plug))
+        for path in (str(pipe), str(link), str(plug), os.devnull):
+            with pytest.raises(DestinationRefused, match="is not a regular file"):
+                check_destination(path, overwrite=overwrite)
+
+    assert ["link", "pipe", "plug"] == listing(tmp_path)
 
 
 def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:

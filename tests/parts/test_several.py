@@ -11,7 +11,7 @@ import pytest
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
-from replicator.core.errors import NotWalMode
+from replicator.core.errors import NotWalMode, UsageError
 from replicator.source.watcher import Watcher
 from tests.parts.rig import Rig
 from tests.support.app import App
@@ -148,3 +148,26 @@ def test_many_databases_fit_into_the_limit_on_open_files() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert ["64 512", "256 512", "512 512"] == done.stdout.splitlines()
+
+
+def test_an_agent_starts_once(tmp_path: Path) -> None:
+    """Started again while it runs, or once it was stopped, it says so; the next agent follows as ever."""
+    rig = Rig(tmp_path)
+    with App(rig.database) as app:
+        agent = Agent([rig.config()])
+        agent.start()
+        try:
+            with pytest.raises(UsageError, match="starts once"):
+                agent.start()
+            app.insert(3)
+            agent.wait_captured_and_shipped(30.0)
+        finally:
+            agent.stop()
+        with pytest.raises(UsageError, match="starts once"):
+            agent.start()
+        never = Agent([rig.config()])
+        never.stop()
+        with pytest.raises(UsageError, match="starts once"):
+            never.start()
+        rig.once()
+    rig.assert_equal()

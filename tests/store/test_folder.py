@@ -307,6 +307,8 @@ def test_without_permission_it_is_denied(others: Path, mode: str) -> None:
         ("file:///var/my%20backups/%C3%A9", "/var/my backups/é"),
         ("FILE:///var/backups", "/var/backups"),
         ("/var/a:b", "/var/a:b"),
+        ("/var/s3:b", "/var/s3:b"),
+        ("/var/file://b", "/var/file:/b"),
         ("/var/../etc", "/etc"),
     ],
 )
@@ -337,6 +339,17 @@ def test_a_relative_path_is_below_the_working_folder(tmp_path: Path, monkeypatch
         "file:///a?b=c",
         "file:///a#b",
         "ftp://user:secret@host/path",
+        "ftp://user:secret@[host/path",
+        "s3:user:secret@bucket",
+        "file:relative",
+        "file:/var/backups",
+        "a\nb",
+        "a\x7fb",
+        "file:///a\tb",
+        "file:///a%0Ab",
+        "file:///100%",
+        "file:///a%zz",
+        "file:///a%FF",
     ],
 )
 def test_any_other_url_is_a_usage_error_without_its_secret(url: str) -> None:
@@ -352,8 +365,20 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
     """A path that is a file is refused at once."""
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(UsageError, match="not a folder"):
-        open_store(str(tmp_path / "file"))
+    for path in ("file", "file/store", "file/deep/store"):
+        with pytest.raises(UsageError, match="is a file, not a folder"):
+            open_store(str(tmp_path / path))
+
+
+@pytest.mark.parametrize("name", ["100%", "100%25", "a?b", "a#b", "a b", "é", "Note: this", "-", "a:b"])
+def test_the_url_of_a_store_opens_it_again(tmp_path: Path, name: str) -> None:
+    """Whatever its folder is called: the agent writes the URL down, and `restore` reads it there."""
+    store = open_store(str(tmp_path / name))
+    store.put("it", b"x")
+
+    assert b"x" == (tmp_path / name / "it").read_bytes()
+    assert b"x" == open_store(store.url).get("it")
+    assert store.url == open_store(store.url).url
 
 
 @pytest.mark.parametrize("unnamed", [True, False])
