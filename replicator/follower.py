@@ -8,6 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from replicator.backup import ContentDiffers, FullBackup
 from replicator.capture import WAITING_POLL_SECONDS, Capture, ContinuityLost, Follow
@@ -45,7 +46,7 @@ BACKUP_RETRY_SECONDS = 5.0
 def _require_apart(store: Store, state_folder: str) -> None:
     """What is shipped must not lie among what is still to be shipped, and be cleared away with it."""
     state = os.path.realpath(state_folder)
-    if os.path.join(os.path.realpath(store.url.removeprefix("file://")), "").startswith(
+    if os.path.join(os.path.realpath(unquote(store.url.removeprefix("file://"))), "").startswith(
         os.path.join(state, "")
     ):
         raise UsageError(
