@@ -26,8 +26,9 @@ SECONDS = 4.0
 
 
 class Scene:
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, seconds: float = SECONDS) -> None:
         self.folder = folder
+        self.seconds = seconds
         self.rng = random.Random(seed)
         self.seed = seed
         self.database = str(folder / "app.db")
@@ -53,7 +54,14 @@ class Scene:
 
     def neighbours(self) -> list["subprocess.Popen[bytes]"]:
         roles = ["mixed", "mixed", "writer", "checkpointer"]
-        command = [sys.executable, "-m", "tests.support.hostile", self.database, "--seconds", str(SECONDS)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.hostile",
+            self.database,
+            "--seconds",
+            str(self.seconds),
+        ]
         return [
             subprocess.Popen(
                 [*command, "--seed", str(self.seed * 10 + number), "--writer", str(number), "--role", role],
@@ -115,7 +123,7 @@ def _run(scene: Scene, *, kill: bool) -> tuple[Repository, list[oracle.Snapshot]
     agent = scene.agent()
     snapshots: list[oracle.Snapshot] = []
     neighbours = scene.neighbours()
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + scene.seconds
     while time.monotonic() < deadline:
         try:
             agent.wait(scene.rng.random())
@@ -160,3 +168,15 @@ def test_a_killed_agent_loses_nothing_that_it_followed(tmp_path: Path, seed: int
 
     assert final.digest == _digest(scene.restored(repository))
     assert False not in [scene.has(repository, each) for each in snapshots]  # None lay in a gap
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 160))
+def test_the_same_for_longer_and_for_many_more(tmp_path: Path, seed: int) -> None:
+    """The campaign at full size: every page size, kills in every other run."""
+    scene = Scene(tmp_path, seed, seconds=30.0)
+    repository, snapshots = _run(scene, kill=seed % 2 == 1)
+    final = oracle.snapshot_at_rest(scene.database, str(tmp_path / "final"))
+
+    assert final.digest == _digest(scene.restored(repository))
+    assert False not in [scene.has(repository, each) for each in snapshots]

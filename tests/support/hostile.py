@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-PAGE_SIZES = (512, 1024, 4096, 8192, 65536)
+PAGE_SIZES = tuple(1 << bits for bits in range(9, 17))
 AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
 # A huge transaction has to outgrow the cache of ten pages, but a minute of them must fit a small disk.
 HUGE_BYTES = 1_000_000
