@@ -233,13 +233,14 @@ class Capture:
         """Capture what was seen. The read transaction held keeps every frame of it, however old it is."""
         if self.main_changed:
             raise ContinuityLost(CHANGED_PAST_LOG)
+        began = self._clock.now()  # the interval is from look to look: what a round takes is part of it
         overloaded = self._overload.judge(
-            self._clock.now(), seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
+            began, seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
         )
         while self._fresh(seen):
             self._write(seen, coalesce=overloaded)
         self._units.pages.forget_window()
-        self.pace.captured = self._clock.now()
+        self.pace.captured = began
         self._on_captured()
 
     def _hand_over_in(self, seen: Observation, now: float) -> float | None:
