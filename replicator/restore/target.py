@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 
-from replicator.core.catalogue import Catalogue, GenerationListing, read_listing
+from replicator.core.catalogue import Catalogue, GenerationListing, Listed, read_listing
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound, RepositoryNotFound, TargetUnreachable
 from replicator.core.full import Manifest, decode_manifest
 from replicator.core.names import REPOSITORY, FullName, GenerationName, SegmentName, parse_name
@@ -99,13 +100,8 @@ class Repository:
 
 def read_repository(store: Store) -> Repository:
     """List and understand what lies at *store*. Raises RepositoryNotFound where there is nothing of ours."""
-    try:
-        identity = decode_repository(store.get(REPOSITORY), REPOSITORY).repository
-    except ObjectNotFound as exc:
-        raise RepositoryNotFound(
-            f"no repository at {store.url}", hint="name the store URL that the agent replicates to"
-        ) from exc
     listed = list(store.list(""))
+    identity = _identity(store, listed)
     records: dict[GenerationId, GenerationRecord] = {}
     for each in listed:
         name = parse_name(each.name)
@@ -119,6 +115,24 @@ def read_repository(store: Store) -> Repository:
                 # It tells when and why; its objects restore without it.
                 log.warning("generation.unreadable", extra={"key": each.name, "error": str(exc)})
     return Repository(store, identity, read_listing(listed, records, known=(REPOSITORY,)))
+
+
+def _identity(store: Store, listed: list[Listed]) -> str:
+    """As the repository's own record says; where that is lost, as the fulls do: they are enough to restore."""
+    try:
+        return decode_repository(store.get(REPOSITORY), REPOSITORY).repository
+    except (ObjectNotFound, ObjectCorrupt) as exc:
+        for each in reversed(listed):
+            if isinstance(parse_name(each.name), FullName):
+                with contextlib.suppress(ObjectNotFound, ObjectCorrupt):
+                    found = decode_manifest(store.get(each.name), each.name).head.repository
+                    log.warning("repository.unreadable", extra={"key": REPOSITORY, "error": str(exc)})
+                    return found
+        if isinstance(exc, ObjectCorrupt):
+            raise
+        raise RepositoryNotFound(
+            f"no repository at {store.url}", hint="name the store URL that the agent replicates to"
+        ) from exc
 
 
 def choose(repository: Repository, target: Target) -> Chosen:

@@ -375,6 +375,20 @@ def test_a_missing_pack_is_named(shelf: Shelf, output: Path) -> None:
     assert [] == list(output.parent.iterdir())
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_a_lost_record_of_the_repository_costs_nothing(
+    shelf: Shelf, output: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who it is stands in every full backup, too."""
+    if content is None:
+        shelf.store.delete("repository.json")
+    else:
+        shelf.store.damage("repository.json", lambda _: content)
+
+    assert Position(G, 12) == restore(shelf.store, output).position
+    assert "repository.unreadable" in [each.message for each in caplog.records]
+
+
 def test_a_full_that_does_not_need_a_lost_pack_is_named(shelf: Shelf, output: Path) -> None:
     """The newest one whose manifest reads and names other packs."""
     (name,) = shelf.names(PackName)
