@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.stats import percentile
-from replicator.demo.board import LEDGER, BoardWorker, open_board
+from replicator.demo.board import BoardWorker, open_board
+from replicator.demo.ledger import counted_commit
 
 LONGEST_NAP = 0.05
 
@@ -45,17 +46,10 @@ class Rows:
 
     def step(self) -> int:
         rng = self.rng
-        try:
-            self.conn.execute("BEGIN IMMEDIATE")
+        with counted_commit(self.conn, self.seed, self.counter + 1):
             for _ in range(self.batch):
                 values = (rng.getrandbits(40), f"{rng.getrandbits(256):064x}", rng.randint(1, self.count))
                 self.conn.execute("UPDATE rows SET n = ?, mark = ? WHERE id = ?", values)
-            self.conn.execute(LEDGER, (self.seed, self.counter + 1, time.time_ns() // 1000))
-            self.conn.execute("COMMIT")
-        except sqlite3.Error:
-            if self.conn.in_transaction:
-                self.conn.execute("ROLLBACK")
-            raise
         self.counter += 1
         return self.counter
 
@@ -70,10 +64,8 @@ class Bulk:
 
     def step(self) -> int:
         made = ((self.rng.randbytes(180).hex() + "text " * 30,) for _ in range(10_000))
-        self.conn.execute("BEGIN IMMEDIATE")
-        self.conn.executemany("INSERT INTO bulk (payload) VALUES (?)", made)
-        self.conn.execute(LEDGER, (self.seed, self.counter + 1, time.time_ns() // 1000))
-        self.conn.execute("COMMIT")
+        with counted_commit(self.conn, self.seed, self.counter + 1):
+            self.conn.executemany("INSERT INTO bulk (payload) VALUES (?)", made)
         self.counter += 1
         return self.counter
 

@@ -267,8 +267,10 @@ class FullBackup:
             stored_bytes=work.stored_bytes,
         )
         manifest = Manifest(head, work.table.hashes, runs)
-        for missing in self._missing(manifest):
-            raise ObjectNotFound(missing, hint="a pack of this full backup was deleted or cut off meanwhile")
+        if missing := self._missing(manifest):
+            raise ObjectNotFound(
+                missing[0], hint="a pack of this full backup was deleted or cut off meanwhile"
+            )
         encoded = encode_manifest(manifest)
         try:
             self._store.put(str(head.name), encoded)
@@ -299,8 +301,11 @@ class FullBackup:
     def _newest_of_month(self, time: int, chunk_bytes: int, page_size: int) -> Manifest | None:
         """The first full of each month refers to nothing older, so no pack outlives its month's fulls."""
         year, _, number = month_of(time).partition("-")
-        there = {each.name for each in self._store.list(f"{FULL}{year}/{number}/")}
-        fulls = [name for each in there if isinstance(name := parse_name(each), FullName)]
+        fulls = [
+            name
+            for each in self._store.list(f"{FULL}{year}/{number}/")
+            if isinstance(name := parse_name(each.name), FullName)
+        ]
         for name in sorted(fulls, reverse=True):
             try:
                 manifest = decode_manifest(self._store.get(str(name)), str(name))

@@ -9,7 +9,6 @@ import stat
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 import yaml
 
@@ -18,14 +17,12 @@ from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
 from replicator.state import default_state_folder
-from replicator.store import is_plain_path, open_store
+from replicator.store import folder_of, is_plain_path, open_store
 
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects.
 SHIP_INTERVAL_FOLDER = 0.05
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
-
-_FOLDER = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +231,5 @@ def _place_of(url: str) -> str:
         place = open_store(url).url
     except UsageError:
         return url
-    if not place.startswith(_FOLDER):
-        return place
-    return _FOLDER + os.path.realpath(unquote(place.removeprefix(_FOLDER)))
+    folder = folder_of(place)
+    return place if folder is None else "file://" + os.path.realpath(folder)

@@ -216,6 +216,12 @@ def allow_descriptors(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def lies_within(path: str, folder: str) -> bool:
+    """Whether *path* is *folder* or lies below it, links followed."""
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
 def free_bytes(path: str) -> int:
     """Space an unprivileged writer has on the file system of *path*."""
     found = os.statvfs(path)

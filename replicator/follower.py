@@ -8,7 +8,6 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
-from urllib.parse import unquote
 
 from replicator.backup import ContentDiffers, FullBackup
 from replicator.capture import WAITING_POLL_SECONDS, Capture, ContinuityLost, Follow
@@ -27,6 +26,7 @@ from replicator.core.errors import (
 )
 from replicator.core.position import Position
 from replicator.enlist import enlist, identity_in, newest_in, recover
+from replicator.files import lies_within
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
 from replicator.moment import Moment
@@ -36,7 +36,7 @@ from replicator.source.watcher import Watcher
 from replicator.spool import Place, Spool
 from replicator.state import Recovered, StateFolder
 from replicator.status import StatusFile
-from replicator.store import Store, open_store
+from replicator.store import Store, folder_of, open_store
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,8 @@ BACKUP_RETRY_SECONDS = 5.0
 
 def _require_apart(store: Store, state_folder: str) -> None:
     """What is shipped must not lie among what is still to be shipped, and be cleared away with it."""
-    state = os.path.realpath(state_folder)
-    if os.path.join(os.path.realpath(unquote(store.url.removeprefix("file://"))), "").startswith(
-        os.path.join(state, "")
-    ):
+    folder = folder_of(store.url)
+    if folder is not None and lies_within(folder, state_folder):
         raise UsageError(
             f"the store {store.url} lies in the state folder {state_folder}",
             hint="name another folder, best on another disk",
@@ -145,7 +143,7 @@ class Follower:
             self.marks.source(phase="waiting", reason=self._missing)
             self.began.set()
             await_task = Task(f"await {self.path}", self._await_step)
-            self._watcher.arm(os.path.realpath(self.path), lambda _: self._local.wake(await_task))
+            self._watcher.arm(os.path.realpath(self.path), lambda: self._local.wake(await_task))
             self._local.wake(await_task)
         else:
             self._start_tasks()
@@ -154,7 +152,7 @@ class Follower:
         """Until there is a database: then everything begins."""
         if self._finished or self._opened:
             return None
-        if not os.path.exists(self.path):
+        if not self.exists:
             return WAITING_POLL_SECONDS
         try:
             self._open_state()
@@ -368,9 +366,9 @@ class Follower:
     def sweep(self) -> None:
         """Events can be lost: wake whatever changed at rest without one."""
         if self._follow is not None and self._follow.changed_at_rest:
-            self._event(False)
+            self._event()
 
-    def _event(self, _main: bool) -> None:
+    def _event(self) -> None:
         if self._follow is not None:
             self._follow.woken()
             self._wake_follow()

@@ -175,10 +175,7 @@ class Follow:
             self._doubted, self._doubted_since = change, now
         if now - self._doubted_since < DOUBT_SECONDS:
             return DOUBT_SECONDS / 4
-        base = self._state.generation.base_checksum if self._state.generation else None
-        log.info("database.checked", extra={"reason": "the file changed and the log did not"})
-        if base is None or not capture.content_is_ours(base):
-            raise ContinuityLost(CHANGED_PAST_LOG)
+        self._compare(capture, self._base_checksum)
         capture.trust_main()
         return 0.0
 
@@ -211,18 +208,26 @@ class Follow:
 
     @property
     def changed_at_rest(self) -> bool:
-        """Whether a file changed since we came to rest; from any thread, for two calls of stat(2)."""
+        """Whether a file changed since we came to rest; from any thread, for three calls of stat(2)."""
         resting = self._resting
         return resting is not None and resting != _files_of(self.database.path)
 
     def _settle(self, capture: Capture, log_state: object, main: object) -> None:
         """A main file that changed though no frame was moved into it was changed past the log."""
         before, self._settled = self._settled, (log_state, main)
-        base = self._state.generation.base_checksum if self._state.generation else None
+        base = self._base_checksum
         if before is None or base is None or before[0] != log_state or before[1] == main:
             return
+        self._compare(capture, base)
+
+    @property
+    def _base_checksum(self) -> int | None:
+        """What the content can be compared by; None before the first full backup is complete."""
+        return self._state.generation.base_checksum if self._state.generation else None
+
+    def _compare(self, capture: Capture, base: int | None) -> None:
         log.info("database.checked", extra={"reason": "the file changed and the log did not"})
-        if not capture.content_is_ours(base):
+        if base is None or not capture.content_is_ours(base):
             raise ContinuityLost(CHANGED_PAST_LOG)
 
     # --- opening ---------------------------------------------------------------------------------------
@@ -243,12 +248,11 @@ class Follow:
             capture.begin(mark)
             if placed.tip.rolling is None and self._state.generation is not None:
                 capture.capture_now()
-                base = self._state.generation.base_checksum
+                base = self._base_checksum
                 assert base is not None
                 self._state.remember_checksum(*capture.settle_checksum(base))
-            self.capture = (
-                capture  # only now: a full backup begins as soon as it sees one, and needs the checksum
-            )
+            # Only now: a full backup begins as soon as it sees one, and needs the checksum.
+            self.capture = capture
         except BaseException:
             self._close()
             raise

@@ -166,6 +166,11 @@ class Capture:
         it: something wrote over it, past SQLite."""
         return self._mark.zero and self.database.main_change != self._main_at_zero
 
+    def _require_untouched_main(self) -> None:
+        """Whoever comes past ``main_changed`` does not get to build on what cannot be trusted."""
+        if self.main_changed:
+            raise ContinuityLost(CHANGED_PAST_LOG)
+
     def trust_main(self) -> None:
         """What was written over the main file was compared, and is what we captured."""
         self._main_at_zero = self.database.main_change
@@ -231,8 +236,7 @@ class Capture:
 
     def _round(self, seen: Observation) -> None:
         """Capture what was seen. The read transaction held keeps every frame of it, however old it is."""
-        if self.main_changed:
-            raise ContinuityLost(CHANGED_PAST_LOG)
+        self._require_untouched_main()
         began = self._clock.now()  # the interval is from look to look: what a round takes is part of it
         overloaded = self._overload.judge(
             began, seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
@@ -273,8 +277,7 @@ class Capture:
         slot sees the same end, and we share the mark from then on instead of taking a slot. If commits came
         meanwhile, hands do not change again until another shows that nobody waits, or until it has asked.
         """
-        if self.main_changed:
-            raise ContinuityLost(CHANGED_PAST_LOG)
+        self._require_untouched_main()
         began = self._clock.now()
         mark, seen = self.database.begin_next()
         self._follow_log(seen)

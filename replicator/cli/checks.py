@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import unquote
 
 from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
@@ -22,12 +21,12 @@ from replicator.core.errors import (
 from replicator.core.names import LEASES, LeaseName, parse_name
 from replicator.core.records import decode_lease
 from replicator.core.times import format_time
-from replicator.files import free_bytes, lock_holder, read_json
+from replicator.files import free_bytes, lies_within, lock_holder, read_json
 from replicator.restore import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
 from replicator.source.database import Database
 from replicator.source.version import has_reset_bug, version_text
-from replicator.store import Store
+from replicator.store import Store, folder_of
 
 # The first version of this program is of 2025: a clock before that is not set.
 CLOCK_MICROS_MIN = 1_735_689_600_000_000
@@ -125,16 +124,6 @@ def _existing(path: str) -> str:
     return path
 
 
-def _within(path: str, folder: str) -> bool:
-    path, folder = os.path.realpath(path), os.path.realpath(folder)
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def folder_of(store: str) -> str | None:
-    """The folder of a store that is one."""
-    return unquote(store.removeprefix("file://")) if store.startswith("file://") else None
-
-
 def check_state(config: DatabaseConfig) -> Iterator[Finding]:
     subject, folder = f"{config.name} state", config.state_folder
     there = _existing(folder)
@@ -150,7 +139,7 @@ def check_state(config: DatabaseConfig) -> Iterator[Finding]:
         )
     for url in config.stores:
         store = folder_of(url) or url
-        if "://" not in store and (_within(folder, store) or _within(store, folder)):
+        if "://" not in store and (lies_within(folder, store) or lies_within(store, folder)):
             yield Finding(
                 Level.FAIL, subject, f"state folder and store lie in each other: {folder}, {store}",
                 "keep them apart; whoever loses the one shall have the other",

@@ -194,9 +194,8 @@ def _around(agent: Agent, supervisor: Supervisor, command: list[str]) -> int:
     log.info("command.started", extra={"command": command[0]})
     code = supervisor.wait_for_child(child)
     log.info("command.ended", extra={"command": command[0], "code": code})
-    with contextlib.suppress(
-        ReplicatorError
-    ):  # what failed is told below; what is not there yet, it has time for
+    # What failed is told below, and what is not there yet has the time of ``stop``.
+    with contextlib.suppress(ReplicatorError):
         agent.wait_captured_and_shipped(SHIP_REST_SECONDS)
     agent.stop(settle=True, ship_seconds=0.0 if supervisor.failure else SHIP_REST_SECONDS)
     failure = supervisor.failure

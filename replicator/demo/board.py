@@ -13,6 +13,8 @@ import time
 from collections import deque
 from pathlib import Path
 
+from replicator.demo.ledger import counted_commit
+
 Statement = tuple[str, tuple[object, ...]]
 
 BUSY_TIMEOUT_MS = 30_000
@@ -149,10 +151,6 @@ INSERT OR IGNORE INTO settings VALUES ('schema', '1');
 COMMIT;
 """
 
-LEDGER = (
-    "INSERT INTO ledger VALUES (?, ?, ?)"
-    " ON CONFLICT (writer) DO UPDATE SET counter = excluded.counter, at = excluded.at"
-)
 USE_KEY = "UPDATE api_keys SET last_used_at = ? WHERE id = ?"
 MOVE = "UPDATE tasks SET lane_id = ?, place = ?, state = ?, done_at = ? WHERE id = ?"
 EDIT = "UPDATE tasks SET title = ?, body = ?, urgency = ? WHERE id = ?"
@@ -294,15 +292,8 @@ class BoardWorker:
         return deleted
 
     def _commit(self, sql: str, values: tuple[object, ...]) -> int:
-        try:
-            self.conn.execute("BEGIN IMMEDIATE")
+        with counted_commit(self.conn, self.writer, self.counter + 1):
             changed = self.conn.execute(sql, values).rowcount
-            self.conn.execute(LEDGER, (self.writer, self.counter + 1, time.time_ns() // 1000))
-            self.conn.execute("COMMIT")
-        except sqlite3.Error:
-            if self.conn.in_transaction:
-                self.conn.execute("ROLLBACK")
-            raise
         self.counter += 1
         return changed
 

@@ -23,7 +23,7 @@ _DIGEST_DIGITS = 16
 
 
 @contextlib.contextmanager
-def mapped_errors(what: str) -> Iterator[None]:
+def refusing_errors(what: str) -> Iterator[None]:
     """Nobody tries again by himself here: what the operator has to do first is said."""
     try:
         yield
@@ -100,7 +100,7 @@ def publish(temporary: str, path: str, *, overwrite: bool, aside: Callable[[str]
     the new one. One that SQLite cannot open is moved aside with its side files; *aside* is told where to.
     """
     folder = os.path.dirname(path)
-    with mapped_errors(f"cannot put the restored database at {path}"):
+    with refusing_errors(f"cannot put the restored database at {path}"):
         if not overwrite:
             # link(2) refuses an existing name: somebody may have made one since we looked.
             try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from replicator.core.checksum import pages_checksum
 from replicator.files import FILE_MODE
-from replicator.restore.destination import mapped_errors, temporary_of
+from replicator.restore.destination import refusing_errors, temporary_of
 
 # Pages changed by units are kept until there are this many bytes of them: most are changed again soon.
 OVERLAY_BYTES = 32 << 20
@@ -25,7 +25,7 @@ class Image:
         self.page_size = page_size
         self.pages = 0
         self._overlay: dict[int, bytes] = {}
-        with mapped_errors(f"cannot write {self.path}"):
+        with refusing_errors(f"cannot write {self.path}"):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with contextlib.suppress(OSError):  # no locks there: then nobody takes it for a leftover either
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +36,7 @@ class Image:
 
     def write_at(self, offset: int, content: bytes | memoryview) -> None:
         """Write straight to the file; from any thread, before any page was set."""
-        with mapped_errors(f"cannot write {self.path}"):
+        with refusing_errors(f"cannot write {self.path}"):
             view = memoryview(content)
             while view:
                 done = os.pwrite(self._fd, view, offset)
@@ -46,7 +46,7 @@ class Image:
         found = self._overlay.get(pgno)
         if found is not None:
             return found
-        with mapped_errors(f"cannot read {self.path}"):
+        with refusing_errors(f"cannot read {self.path}"):
             return os.pread(self._fd, self.page_size, (pgno - 1) * self.page_size)
 
     def set(self, pgno: int, content: bytes) -> None:
@@ -63,11 +63,11 @@ class Image:
     def finish(self) -> None:
         """Write what is kept and cut the file to the size of the database."""
         self._flush()
-        with mapped_errors(f"cannot write {self.path}"):
+        with refusing_errors(f"cannot write {self.path}"):
             os.ftruncate(self._fd, self.pages * self.page_size)
 
     def sync(self) -> None:
-        with mapped_errors(f"cannot write {self.path}"):
+        with refusing_errors(f"cannot write {self.path}"):
             os.fsync(self._fd)
 
     def checksum(self, cancelled: Callable[[], None]) -> int:
@@ -75,7 +75,7 @@ class Image:
         total = 0
         for offset in range(0, self.pages * self.page_size, _PIECE_BYTES):
             cancelled()
-            with mapped_errors(f"cannot read {self.path}"):
+            with refusing_errors(f"cannot read {self.path}"):
                 piece = os.pread(self._fd, _PIECE_BYTES, offset)
             total ^= pages_checksum(piece, offset // self.page_size + 1, self.page_size)
         return total

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from replicator.core.catalogue import GenerationListing
@@ -16,7 +15,16 @@ if TYPE_CHECKING:
     from replicator.restore.target import Repository
 
 
-@contextmanager
+@contextlib.contextmanager
+def damage_named(name: SegmentName) -> Iterator[None]:
+    """What is found damaged in here is that object."""
+    try:
+        yield
+    except ObjectCorrupt as exc:
+        raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
+
+
+@contextlib.contextmanager
 def nearest_points_named(repository: Repository) -> Iterator[None]:
     """Whatever object is found missing or damaged in here: the error says what can be restored instead."""
     try:

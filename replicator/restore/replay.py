@@ -15,6 +15,7 @@ from replicator.core.restore_plan import RestorePlan
 from replicator.core.unit import Unit, UnitHeader, decode_unit, follows, parse_unit_header, split_units
 from replicator.core.unit_apply import expand_unit
 from replicator.restore.image import Image
+from replicator.restore.nearest import damage_named
 from replicator.store import Store
 
 
@@ -122,11 +123,9 @@ def _units(store: Store, names: tuple[SegmentName, ...], jobs: int) -> Iterator[
                     return
                 name, fetched = ahead.popleft()
                 content = fetched.result()
-                try:
+                with damage_named(name):
                     for view in split_units(content):
                         yield name, decode_unit(view)
-                except ObjectCorrupt as exc:
-                    raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
         finally:
             for _, fetched in ahead:
                 fetched.cancel()

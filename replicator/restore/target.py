@@ -15,7 +15,7 @@ from replicator.core.records import GenerationRecord, decode_generation, decode_
 from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore
 from replicator.core.times import format_time
 from replicator.core.unit import HEADER_SIZE, Unit, UnitHeader, decode_unit, parse_unit_header, split_units
-from replicator.restore.nearest import nearest_points_named
+from replicator.restore.nearest import damage_named, nearest_points_named
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -67,22 +67,18 @@ class Repository:
             if len(self._segments) > 4:
                 self._segments.clear()
             content = self.store.get(str(name))
-            try:
+            with damage_named(name):
                 units = tuple(decode_unit(view) for view in split_units(content))
-            except ObjectCorrupt as exc:
-                raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
-            if not units:
-                raise ObjectCorrupt(f"{name} is damaged: it is empty", name=str(name))
+                if not units:
+                    raise ObjectCorrupt("it is empty")
             self._segments[name] = units
         return self._segments[name]
 
     def begins(self, name: SegmentName) -> int:
         """When the first commit of a segment was observed: one small read."""
         if name not in self._begins:
-            try:
+            with damage_named(name):
                 header = parse_unit_header(self.store.get_range(str(name), 0, HEADER_SIZE))
-            except ObjectCorrupt as exc:
-                raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
             self._begins[name] = header.observed_first
         return self._begins[name]
 

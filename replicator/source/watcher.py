@@ -32,8 +32,8 @@ _EVENTS: list[type[FileSystemEvent]] = [
     FileMovedEvent,
 ]
 
-Wake = Callable[[bool], None]
-"""Called on watchdog's thread; the argument says whether the main file itself was touched."""
+Wake = Callable[[], None]
+"""Called on watchdog's thread."""
 
 
 class Watcher:
@@ -123,4 +123,4 @@ class _Folder(FileSystemEventHandler):
             name = os.path.basename(os.fsdecode(path))
             main = name.removesuffix("-wal")
             if wake := self.wakes.get(main):
-                wake(main == name)
+                wake()

@@ -16,12 +16,17 @@ _SCHEME_ALONE = re.compile(r"[a-z][a-z0-9+.-]+:(?!//)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
-__all__ = ["Store", "is_plain_path", "open_store"]
+__all__ = ["Store", "folder_of", "is_plain_path", "open_store"]
 
 
 def is_plain_path(text: str) -> bool:
     """Whether *text* is taken for a path of this machine, and not for a URL, proper or not."""
     return not _SCHEME.match(text) and not _SCHEME_ALONE.match(text)
+
+
+def folder_of(url: str) -> str | None:
+    """The folder of a store, from its own ``url``; None where it is another kind of store."""
+    return unquote(url.removeprefix("file://")) if url.startswith("file://") else None
 
 
 def open_store(url: str) -> Store:

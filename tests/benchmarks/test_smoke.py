@@ -47,7 +47,8 @@ def test_a_commit_is_found_in_the_first_object_that_holds_it() -> None:
 def test_the_ledger_is_read_from_its_page(tmp_path: Path) -> None:
     """What the probe decodes from a raw page is what SQL says."""
     from benchmarks import databases, decode
-    from replicator.demo.board import LEDGER, open_board
+    from replicator.demo.board import open_board
+    from replicator.demo.ledger import LEDGER
 
     path = databases.template(tmp_path, 0)
     conn = open_board(path)
