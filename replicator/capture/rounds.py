@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 
 # Writers at full speed leave gaps of microseconds; this long is looked for one before giving up.
 BARRIER_PATIENCE_SECONDS = 0.05
-# The tail is captured again until it is this short, but not for ever: a writer may be as fast as we are.
-BARRIER_APPROACHES = 2
-BARRIER_TAIL_FRAMES = 500
+# The tail is captured until it is this short, but not for ever: a writer may be as fast as we are.
+BARRIER_TAIL_FRAMES = 100
+BARRIER_APPROACHES = 3
 # Mark 0 is taken anew this often while everything is in the main file.
 ZERO_AGAIN_SECONDS = 0.02
 # Under overload hands change no more often: each time costs a unit of its own, and a sync.
@@ -87,7 +87,7 @@ class Capture:
         self._handed_over = float("-inf")
         self._doubtful_at = -1
         self._doubtful_until = float("-inf")
-        self._barrier_done_at = 0
+        self._barrier_frames = 0
         self._barriers = 0
         self._barrier_longest_ms = 0.0
         self._frame_bytes = database.page_size + FRAME_HEADER_SIZE
@@ -217,7 +217,7 @@ class Capture:
                 self._cursor = EMPTY
                 self._sightings.restart()
                 self._units.pages.restart()
-                self._barrier_done_at = 0
+                self._barrier_frames = 0
             case Continue():
                 pass
 
@@ -337,32 +337,32 @@ class Capture:
             file_bytes=file_bytes,
             growing=growing or now - self.pace.grew < TRUNCATE_QUIET_SECONDS,
             holding_zero=self._mark.zero,
+            barrier_frames=self._barrier_frames,
         )
         match decide(state, self._limits):
             case Action.PASSIVE:
                 self._request_passive()
+            case Action.APPROACH:
+                self._hand_over()
+                self.database.passive()
             case Action.BARRIER:
-                self._barrier(seen)
+                self._barrier()
             case Action.TRUNCATE:
                 done = self.database.truncate()
                 log.info("wal.truncated", extra={"bytes_in": file_bytes, "done": done})
             case Action.NOTHING:
                 pass
 
-    def _barrier(self, seen: Observation) -> None:
+    def _barrier(self) -> None:
         """Last resort: keep writers out for as long as it takes to reach the end of the log."""
-        if (seen.frames - self._barrier_done_at) * self._frame_bytes < self._limits.high_bytes:
-            return
-        # The bulk first, while writers still write: what is left to do under the barrier is what they wait for.
         for _ in range(BARRIER_APPROACHES):
-            left = self._fresh(seen)
-            seen = self._hand_over()
-            self.database.passive()
+            left = self._fresh(self._look())
+            self._hand_over()
             if left <= BARRIER_TAIL_FRAMES:
                 break
         with self.database.barrier(BARRIER_PATIENCE_SECONDS) as taken:
             if not taken:
-                log.debug("barrier.missed", extra={"frames": seen.frames})
+                log.debug("barrier.missed")
                 return
             began = self._clock.now()
             self._hand_over()
@@ -370,7 +370,7 @@ class Capture:
             seen = self._look()
             if seen.fully_backfilled:
                 seen = self._hand_over()
-                self._barrier_done_at = seen.frames
+                self._barrier_frames = seen.frames
         held_ms = (self._clock.now() - began) * 1000
         self._barriers += 1
         self._barrier_longest_ms = max(self._barrier_longest_ms, held_ms)

@@ -14,6 +14,7 @@ class Action(Enum):
 
     NOTHING = "nothing"
     PASSIVE = "passive"
+    APPROACH = "approach"
     BARRIER = "barrier"
     TRUNCATE = "truncate"
 
@@ -23,18 +24,21 @@ class CheckpointLimits:
     """``soft_bytes``: from here on every pause is used; SQLite's own autocheckpoint of 1,000 pages.
 
     ``coalesce_bytes``: from here on, while it grows, only the end of a batch is kept as a restore point.
-    ``high_bytes``: from here on the barrier may be taken. With what comes until it is taken, the log stays
-    below the 64 MiB it may grow because of us, and a hold comes once in so much of it.
+    ``high_bytes``: from here on the barrier may be taken. With what comes until it has been, the log stays
+    below the 64 MB it may grow because of us, and a hold comes once in so much of it.
     ``file_bytes``: a log *file* above this is cut once nothing in it is needed.
     """
 
     soft_bytes: int = 4 << 20
     coalesce_bytes: int = 32 << 20
-    high_bytes: int = 40 << 20
+    high_bytes: int = 50 << 20
     file_bytes: int = 64 << 20
     barrier: bool = True
 
 
+# From this share of the high mark on, what can be captured and moved beside the writers is, look by look: what
+# is left to do under the barrier is what they wait for.
+APPROACH_FROM = 0.85
 # What a barrier may still have to move: more, and writers would wait for the bulk. A PASSIVE goes first.
 BARRIER_BYTES_MAX = 16 << 20
 # Where checkpoints do not keep up, a longer hold is better than a log without bound.
@@ -46,6 +50,8 @@ class LogState:
     """``captured``: frames we hold durably. ``growing``: frames were added since the look before.
 
     ``holding_zero``: our read transaction holds read mark 0, so the log is about to be restarted anyway.
+    ``barrier_frames``: how far the last barrier came in this log. Where it goes on all the same, somebody else
+    reads from it, and the next one waits until as much came again.
     """
 
     frames: int
@@ -55,6 +61,7 @@ class LogState:
     file_bytes: int
     growing: bool
     holding_zero: bool
+    barrier_frames: int
 
 
 def decide(log: LogState, limits: CheckpointLimits) -> Action:
@@ -67,8 +74,9 @@ def decide(log: LogState, limits: CheckpointLimits) -> Action:
     behind = min(log.captured, log.frames) - log.backfilled
     left = (log.frames - log.backfilled) * log.frame_bytes
     short = left <= BARRIER_BYTES_MAX or used >= limits.high_bytes * BARRIER_ANYWAY
-    if limits.barrier and used >= limits.high_bytes and log.growing and short:
-        return Action.BARRIER
+    since = (log.frames - log.barrier_frames) * log.frame_bytes
+    if limits.barrier and since >= limits.high_bytes * APPROACH_FROM and log.growing and short:
+        return Action.BARRIER if since >= limits.high_bytes else Action.APPROACH
     if used >= limits.soft_bytes and behind > 0:
         return Action.PASSIVE
     return Action.NOTHING

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from replicator.core.checkpoint_policy import (
+    APPROACH_FROM,
     BARRIER_ANYWAY,
     BARRIER_BYTES_MAX,
     Action,
@@ -16,8 +17,16 @@ from replicator.core.checkpoint_policy import (
 
 LIMITS = CheckpointLimits(soft_bytes=1_000, high_bytes=10_000, file_bytes=20_000)
 LOG = LogState(
-    frames=0, backfilled=0, captured=0, frame_bytes=1, file_bytes=0, growing=False, holding_zero=False
+    frames=0,
+    backfilled=0,
+    captured=0,
+    frame_bytes=1,
+    file_bytes=0,
+    growing=False,
+    holding_zero=False,
+    barrier_frames=0,
 )
+NEAR = int(LIMITS.high_bytes * APPROACH_FROM)
 
 
 @pytest.mark.parametrize(
@@ -38,10 +47,16 @@ LOG = LogState(
         ({"frames": 1_000, "captured": 5_000, "backfilled": 1_000}, Action.NOTHING),
         # above the high mark the barrier, if the log still grows and little is left to move
         ({"frames": 10_000, "captured": 10_000, "backfilled": 9_000, "growing": True}, Action.BARRIER),
-        ({"frames": 9_999, "captured": 9_999, "backfilled": 9_000, "growing": True}, Action.PASSIVE),
+        ({"frames": 9_999, "captured": 9_999, "backfilled": 9_000, "growing": True}, Action.APPROACH),
+        ({"frames": NEAR, "captured": NEAR, "backfilled": NEAR, "growing": True}, Action.APPROACH),
+        ({"frames": NEAR - 1, "captured": NEAR - 1, "growing": True}, Action.PASSIVE),
+        ({"frames": NEAR, "captured": NEAR}, Action.PASSIVE),  # a pause is enough
         ({"frames": 10_000, "captured": 10_000, "backfilled": 9_000}, Action.PASSIVE),
         ({"frames": 10_000, "captured": 9_000, "backfilled": 9_000, "growing": True}, Action.BARRIER),
         ({"frames": 10_000, "captured": 10_000, "backfilled": 10_000, "growing": True}, Action.BARRIER),
+        # a log that goes on behind a barrier is read by somebody else: not again before as much came again
+        ({"frames": 12_000, "captured": 12_000, "barrier_frames": 9_000, "growing": True}, Action.PASSIVE),
+        ({"frames": 19_000, "captured": 19_000, "barrier_frames": 9_000, "growing": True}, Action.BARRIER),
         # under our mark 0 with everything moved the next commit restarts the log by itself
         ({"frames": 10_000, "backfilled": 10_000, "growing": True, "holding_zero": True}, Action.NOTHING),
         ({"frames": 0, "holding_zero": True}, Action.NOTHING),

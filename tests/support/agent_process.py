@@ -22,7 +22,6 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=0.02)
     parser.add_argument("--spool-bytes", type=int, default=1 << 30)
     parser.add_argument("--barrier", default="auto")
-    parser.add_argument("--high-bytes", type=int, default=0)
     parser.add_argument("--every-commit", action="store_true", help="no merging of commits under overload")
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--seconds", type=float, default=120.0)
