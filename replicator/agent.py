@@ -113,13 +113,13 @@ class Agent:
         """
         deadline = None if timeout is None else self._clock.now() + timeout
         waiting: dict[Follower, Place | None] = dict.fromkeys(self._followers)
-        for follower in self._followers:
-            follower.hurry()
         while waiting:
             waiting = {each: place for each, place in waiting.items() if each.failure is None and each.exists}
             for follower in list(waiting):
-                place = waiting[follower] or follower.capture_now()
-                waiting[follower] = place
+                place = waiting[follower]
+                if place is None and (place := follower.capture_now()) is not None:
+                    follower.hurry(place)
+                    waiting[follower] = place
                 if place is not None and follower.has_shipped(place):
                     del waiting[follower]
             if self._failure is not None:

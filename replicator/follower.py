@@ -60,6 +60,7 @@ class _Line:
         self.store = store
         self.ship = ship
         self.backup = backup
+        self.backup_not_before = float("-inf")
         self.ship_task: Task | None = None
         self.backup_task: Task | None = None
 
@@ -181,7 +182,7 @@ class Follower:
         self._finished = True
         if self._follow is not None:
             self._follow.finish(settle=settle)
-        self.hurry()
+        self.hurry(self._spool.end)
 
     def close(self) -> None:
         if not self._opened:
@@ -195,9 +196,9 @@ class Follower:
 
     # --- how far ---------------------------------------------------------------------------------------
 
-    def hurry(self) -> None:
+    def hurry(self, place: Place) -> None:
         for line in self._lines:
-            line.ship.hurry()
+            line.ship.hurry(place)
         self._wake_ships()
 
     @property
@@ -322,10 +323,12 @@ class Follower:
         self._fail(failure)
 
     def _backup_step(self, line: _Line) -> Callable[[float], float | None]:
-        def step(_now: float) -> float | None:
+        def step(now: float) -> float | None:
             capture: Capture | None = self._follow.capture if self._follow else None
             if capture is None or self._finished or not line.ship.needs_full:
                 return None
+            if now < line.backup_not_before:
+                return line.backup_not_before - now
             try:
                 result = line.backup.run(capture)
             except (ContentDiffers, ContinuityLost) as exc:
@@ -342,10 +345,11 @@ class Follower:
             except ReplicatorError as exc:
                 log.error("full.failed", extra={"store": line.store.url, "error": str(exc), "hint": exc.hint})
                 self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
+                line.backup_not_before = self._clock.now() + BACKUP_RETRY_SECONDS  # however often it is woken
                 return BACKUP_RETRY_SECONDS
             position: Position = result.position
-            line.ship.rejoin(position.generation, position.txid)
             self.marks.store(line.store.url, protected=position, unprotected_since=0)
+            line.ship.rejoin(position.generation, position.txid)
             self._wake_ships()
             return None
 

@@ -34,6 +34,8 @@ RETRY_FIRST_SECONDS = 0.5
 RETRY_MAX_SECONDS = 30.0
 # A refusal by policy or credentials is asked again only now and then: somebody has to act first.
 DENIED_SECONDS = 30.0
+# While somebody waits for the end, a store that fails is asked at least this often.
+RETRY_HURRIED_SECONDS = 5.0
 
 
 class Ship:
@@ -76,6 +78,7 @@ class Ship:
         self._ready = False
         self._announced: set[GenerationId] = set()
         self._put_at = float("-inf")
+        self._hurried: Place | None = None
         self._retry_at = float("-inf")
         self._retry = RETRY_FIRST_SECONDS
         self._failures = 0
@@ -122,10 +125,10 @@ class Ship:
             self._tell(exc)
             return delay
 
-    def hurry(self) -> None:
-        """Forget pacing and pauses: somebody waits for the end."""
-        self._put_at = self._retry_at = float("-inf")
-        self._interval = 0.0
+    def hurry(self, place: Place) -> None:
+        """Somebody waits until what lies before *place* is shipped: no interval until then, no long pause."""
+        self._hurried = place
+        self._retry_at = min(self._retry_at, self._clock.now() + RETRY_HURRIED_SECONDS)
 
     # --- a full backup answers a lapse -----------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Ship:
             self._recovered()
             return None
         wait = self._put_at + self._interval - now
-        if wait > 0:
+        if wait > 0 and (self._hurried is None or place >= self._hurried):
             return wait
         units, behind = self._spool.read(place, SEGMENT_BYTES_MAX)
         if units:
@@ -246,10 +249,6 @@ class Ship:
         return header, place, len(content)
 
     def _advance(self, last: UnitHeader, behind: Place, size: int) -> None:
-        with self._lock:
-            if self._place is not None:
-                self._place = behind
-        self._spool.retain(self._store.url, behind)
         self._segments += 1
         self._bytes_shipped += size
         shipped = last.position if last.commits else Position(last.generation, last.txid_first - 1)
@@ -262,6 +261,10 @@ class Ship:
             segments=self._segments,
             bytes_shipped=self._bytes_shipped,
         )
+        with self._lock:  # last: who waits for it shall find it told
+            if self._place is not None:
+                self._place = behind
+        self._spool.retain(self._store.url, behind)
 
     def _oldest_from(self, place: Place) -> int:
         """When the first commit behind *place* was observed; 0 where there is none."""

@@ -203,22 +203,29 @@ def test_an_interval_of_zero_ships_every_commit(tmp_path: Path) -> None:
 
 
 def test_hurry_forgets_the_pace(pier: Pier) -> None:
-    """Somebody waits for the end: neither interval nor back-off stand in the way."""
+    """Somebody waits for the end: no interval stands in the way, no long pause, and afterwards it is back."""
     pier.commit()
     pier.step()
     pier.commit()
     waiting = pier.step()
-    pier.ship.hurry()
+    pier.ship.hurry(pier.spool.end)
     at_once = pier.step()
-    faulty(pier).fail("put")
     pier.commit()
-    backing_off = pier.step()
-    pier.ship.hurry()
+    paced = pier.step()
+    for _ in range(9):
+        faulty(pier).fail("put")
+        pier.clock.advance(ship_module.RETRY_MAX_SECONDS)
+        backing_off = pier.step()
+    pier.ship.hurry(pier.spool.end)
+    hurried = pier.step()
+    pier.clock.advance(ship_module.RETRY_HURRIED_SECONDS)
     pier.step()
 
     assert waiting == pytest.approx(INTERVAL)
     assert at_once is None
-    assert backing_off == ship_module.RETRY_FIRST_SECONDS
+    assert paced == pytest.approx(INTERVAL)
+    assert backing_off == ship_module.RETRY_MAX_SECONDS
+    assert hurried == ship_module.RETRY_HURRIED_SECONDS
     assert 3 == len(pier.shipped_units())
 
 
