@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from replicator.capture.barrier import Holds
 from replicator.capture.units import ContinuityLost, Sightings, UnitWriter
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import Action, CheckpointLimits, LogState, decide
@@ -87,9 +88,7 @@ class Capture:
         self._handed_over = float("-inf")
         self._doubtful_at = -1
         self._doubtful_until = float("-inf")
-        self._barrier_frames = 0
-        self._barriers = 0
-        self._barrier_longest_ms = 0.0
+        self._holds = Holds(limits.high_bytes)
         self._frame_bytes = database.page_size + FRAME_HEADER_SIZE
         self._overload = Overload(limits.coalesce_bytes)
         self.pace = Pace(interval)
@@ -217,7 +216,7 @@ class Capture:
                 self._cursor = EMPTY
                 self._sightings.restart()
                 self._units.pages.restart()
-                self._barrier_frames = 0
+                self._holds.restart()
             case Continue():
                 pass
 
@@ -337,7 +336,7 @@ class Capture:
             file_bytes=file_bytes,
             growing=growing or now - self.pace.grew < TRUNCATE_QUIET_SECONDS,
             holding_zero=self._mark.zero,
-            barrier_frames=self._barrier_frames,
+            barrier_bytes=self._holds.from_bytes,
         )
         match decide(state, self._limits):
             case Action.PASSIVE:
@@ -368,13 +367,10 @@ class Capture:
             self._hand_over()
             self.database.passive_under_barrier(BARRIER_PATIENCE_SECONDS)
             seen = self._look()
-            if seen.fully_backfilled:
+            if reached := seen.fully_backfilled:
                 seen = self._hand_over()
-                self._barrier_frames = seen.frames
         held_ms = (self._clock.now() - began) * 1000
-        self._barriers += 1
-        self._barrier_longest_ms = max(self._barrier_longest_ms, held_ms)
-        log.info("barrier.held", extra={"duration_ms": round(held_ms, 1), "frames": seen.frames})
+        self._holds.ended(seen.frames * self._frame_bytes, held_ms, reached=reached)
 
     # --- telling ---------------------------------------------------------------------------------------
 
@@ -394,6 +390,6 @@ class Capture:
             "pages": tip.pages,
             "overloaded": self._overload.active,
             "coalesced": self._units.coalesced,
-            "barriers": self._barriers,
-            "barrier_longest_ms": round(self._barrier_longest_ms, 1),
+            "barriers": self._holds.count,
+            "barrier_longest_ms": round(self._holds.longest_ms, 1),
         }

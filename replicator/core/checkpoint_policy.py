@@ -50,8 +50,7 @@ class LogState:
     """``captured``: frames we hold durably. ``growing``: frames were added since the look before.
 
     ``holding_zero``: our read transaction holds read mark 0, so the log is about to be restarted anyway.
-    ``barrier_frames``: how far the last barrier came in this log. Where it goes on all the same, somebody else
-    reads from it, and the next one waits until as much came again.
+    ``barrier_bytes``: how long this log has to be for a barrier; longer than the high mark once there was one.
     """
 
     frames: int
@@ -61,7 +60,7 @@ class LogState:
     file_bytes: int
     growing: bool
     holding_zero: bool
-    barrier_frames: int
+    barrier_bytes: int
 
 
 def decide(log: LogState, limits: CheckpointLimits) -> Action:
@@ -74,9 +73,8 @@ def decide(log: LogState, limits: CheckpointLimits) -> Action:
     behind = min(log.captured, log.frames) - log.backfilled
     left = (log.frames - log.backfilled) * log.frame_bytes
     short = left <= BARRIER_BYTES_MAX or used >= limits.high_bytes * BARRIER_ANYWAY
-    since = (log.frames - log.barrier_frames) * log.frame_bytes
-    if limits.barrier and since >= limits.high_bytes * APPROACH_FROM and log.growing and short:
-        return Action.BARRIER if since >= limits.high_bytes else Action.APPROACH
+    if limits.barrier and used >= log.barrier_bytes * APPROACH_FROM and log.growing and short:
+        return Action.BARRIER if used >= log.barrier_bytes else Action.APPROACH
     if used >= limits.soft_bytes and behind > 0:
         return Action.PASSIVE
     return Action.NOTHING

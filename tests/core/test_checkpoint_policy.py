@@ -24,7 +24,7 @@ LOG = LogState(
     file_bytes=0,
     growing=False,
     holding_zero=False,
-    barrier_frames=0,
+    barrier_bytes=LIMITS.high_bytes,
 )
 NEAR = int(LIMITS.high_bytes * APPROACH_FROM)
 
@@ -54,9 +54,9 @@ NEAR = int(LIMITS.high_bytes * APPROACH_FROM)
         ({"frames": 10_000, "captured": 10_000, "backfilled": 9_000}, Action.PASSIVE),
         ({"frames": 10_000, "captured": 9_000, "backfilled": 9_000, "growing": True}, Action.BARRIER),
         ({"frames": 10_000, "captured": 10_000, "backfilled": 10_000, "growing": True}, Action.BARRIER),
-        # a log that goes on behind a barrier is read by somebody else: not again before as much came again
-        ({"frames": 12_000, "captured": 12_000, "barrier_frames": 9_000, "growing": True}, Action.PASSIVE),
-        ({"frames": 19_000, "captured": 19_000, "barrier_frames": 9_000, "growing": True}, Action.BARRIER),
+        # a log that goes on behind a barrier
+        ({"frames": 16_000, "captured": 16_000, "barrier_bytes": 19_000, "growing": True}, Action.PASSIVE),
+        ({"frames": 19_000, "captured": 19_000, "barrier_bytes": 19_000, "growing": True}, Action.BARRIER),
         # under our mark 0 with everything moved the next commit restarts the log by itself
         ({"frames": 10_000, "backfilled": 10_000, "growing": True, "holding_zero": True}, Action.NOTHING),
         ({"frames": 0, "holding_zero": True}, Action.NOTHING),
@@ -109,4 +109,4 @@ def test_the_bulk_goes_before_the_barrier(frames: int, backfilled: int, action: 
     """Writers are not kept waiting for what a PASSIVE can move, unless the log outgrows its bound."""
     state = replace(LOG, frames=frames, captured=frames, backfilled=backfilled, growing=True)
 
-    assert action == decide(state, replace(LIMITS, high_bytes=BULK))
+    assert action == decide(replace(state, barrier_bytes=BULK), replace(LIMITS, high_bytes=BULK))

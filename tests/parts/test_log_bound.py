@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from replicator.capture.barrier import Holds
 from replicator.marks import SourceState
 from tests.parts.rig import Rig
 from tests.support.app import App
@@ -51,26 +52,42 @@ def test_a_writer_at_full_speed_keeps_the_log_bounded(rig: Rig) -> None:
     rig.assert_equal()
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_the_barrier_is_never_taken_where_it_is_forbidden(rig: Rig, allowed: bool) -> None:
-    """`barrier: never` is a setting that is kept; the log grows instead, here because somebody reads from it."""
+@pytest.mark.parametrize(("allowed", "holds"), [(True, range(1, 4)), (False, range(1))])
+def test_a_log_that_a_reader_keeps_long_is_no_reason_to_hold_writers_again_and_again(
+    rig: Rig, allowed: bool, holds: range
+) -> None:
+    """One hold in 50 MiB of it, none with `barrier: never`; the log grows, since somebody reads from it."""
     with App(rig.database) as app, App(rig.database) as reader:
         app.insert()
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM t")
         with rig.agent(ship_interval=0.05, barrier=allowed) as agent:
-            for _ in range(200 if allowed else 30):  # 3 MB each; allowed, it ends with the first hold
+            for _ in range(45):
                 app.execute(
                     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<256) "
                     "INSERT INTO t(body) SELECT zeroblob(10000) FROM n"
                 )
-                if _source(rig, agent).barriers:
-                    break
             state = _source(rig, agent)
             reader.execute("COMMIT")
 
-    assert (state.barriers > 0) is allowed
+    assert state.barriers in holds
     rig.assert_equal()
+
+
+def test_a_log_that_goes_on_behind_a_barrier_is_met_again_soon_and_then_rarely() -> None:
+    """4 MiB later, 8, 16, until it is as much as the first time; a log begun anew begins with that."""
+    holds = Holds(50 << 20)
+    due = []
+    for _ in range(6):
+        due.append(holds.from_bytes >> 20)
+        holds.ended(holds.from_bytes, 1.0, reached=True)
+    holds.ended(1000 << 20, 2.0, reached=False)
+    due.append(holds.from_bytes >> 20)
+    holds.restart()
+    due.append(holds.from_bytes >> 20)
+
+    assert due == [50, 54, 62, 78, 110, 160, 1050, 50]
+    assert (7, 2.0) == (holds.count, holds.longest_ms)
 
 
 def test_a_log_file_that_grew_huge_is_cut_once_it_is_not_needed(rig: Rig) -> None:
