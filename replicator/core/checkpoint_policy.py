@@ -31,7 +31,7 @@ class CheckpointLimits:
 
     soft_bytes: int = 4 << 20
     coalesce_bytes: int = 32 << 20
-    high_bytes: int = 50 << 20
+    high_bytes: int = 48 << 20
     file_bytes: int = 64 << 20
     barrier: bool = True
 

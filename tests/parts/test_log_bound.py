@@ -48,7 +48,7 @@ def test_a_writer_at_full_speed_keeps_the_log_bounded(rig: Rig) -> None:
 
     assert summary["busy_errors"] == 0
     assert peak <= LOG_BYTES_MAX * 1.6  # other tests share the cores, and the agent comes late
-    assert peak < 50 << 20 or state.barriers > 0 or state.wal_bytes < peak  # a pause had the log restarted
+    assert peak < 48 << 20 or state.barriers > 0 or state.wal_bytes < peak  # a pause had the log restarted
     rig.assert_equal()
 
 
@@ -56,7 +56,7 @@ def test_a_writer_at_full_speed_keeps_the_log_bounded(rig: Rig) -> None:
 def test_a_log_that_a_reader_keeps_long_is_no_reason_to_hold_writers_again_and_again(
     rig: Rig, allowed: bool, holds: range
 ) -> None:
-    """One hold in 50 MiB of it, none with `barrier: never`; the log grows, since somebody reads from it."""
+    """One hold in 48 MiB of it, none with `barrier: never`; the log grows, since somebody reads from it."""
     with App(rig.database) as app, App(rig.database) as reader:
         app.insert()
         reader.execute("BEGIN")
