@@ -23,6 +23,16 @@ def test_the_demo_is_told_to_its_end(tmp_path: Path) -> None:
     assert [] == leftovers(tmp_path)
 
 
+def test_the_demo_is_kept_where_it_was_asked_for(tmp_path: Path) -> None:
+    """A folder with anything in it is refused; what a new one holds afterwards can be restored from."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    refused = replicator("demo", "--keep", "taken", cwd=tmp_path)
+
+    assert (2, ["file"]) == (refused.code, leftovers(tmp_path / "taken"))
+    assert "is not empty" in refused.err
+
+
 def test_a_proof_that_fails_ends_the_story(tmp_path: Path) -> None:
     """A claim that does not hold is raised, and nothing is said to be proved."""
     told: list[str] = []

@@ -281,3 +281,39 @@ def test_a_database_whose_folder_is_not_there_is_waited_for(tmp_path: Path) -> N
         until(lambda: any((tmp_path / "store").rglob("*.full")))
         agent.signal(signal.SIGTERM)
         assert 0 == agent.end().code
+
+
+def test_a_spool_that_outgrows_its_limit_is_dropped_loudly_and_a_full_follows(
+    database: Path, tmp_path: Path
+) -> None:
+    """--spool-limit: a store that cannot be reached does not fill the disk; back, it gets all by a full."""
+    replicator("replicate", database, "store/of/app", "--once", cwd=tmp_path)
+    status = tmp_path / ".app.db-replicator" / "status.json"
+
+    def lapsed() -> bool:
+        return bool(json.loads(status.read_text())["stores"][0]["lapsed"])
+
+    with Running("replicate", database, "store/of/app", "--spool-limit", "64KiB", cwd=tmp_path) as agent:
+        until(lambda: following(database))
+        (tmp_path / "store").rename(tmp_path / "away")
+        (tmp_path / "store").touch()  # no folder can be made in it
+        for number in range(20):
+            sql(database, f"INSERT INTO t VALUES (hex(randomblob({10_000 + number})))")
+        until(lapsed)
+        (tmp_path / "store").unlink()
+        (tmp_path / "away").rename(tmp_path / "store")
+        until(lambda: not lapsed())
+        agent.signal(signal.SIGTERM)
+        said = agent.end().err
+
+    assert "event=store.lapsed" in said
+    assert "event=full.stored" in said
+    assert restored_digest(tmp_path / "store/of/app", tmp_path) == oracle.database_digest(database)
+
+
+def test_a_database_that_is_not_there_is_not_waited_for_if_so_asked(tmp_path: Path) -> None:
+    """--no-wait ends at once, with 15, and makes nothing."""
+    done = replicator("replicate", "none.db", "store", "--no-wait", cwd=tmp_path)
+
+    assert (15, []) == (done.code, leftovers(tmp_path))
+    assert "none.db" in done.err

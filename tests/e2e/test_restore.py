@@ -86,6 +86,15 @@ def test_the_result_as_json(made: History, tmp_path: Path) -> None:
     assert done.json["transactions"] > 0
 
 
+@pytest.mark.parametrize("jobs", ["1", "16"])
+def test_any_number_of_reads_gives_the_same(made: History, tmp_path: Path, jobs: str) -> None:
+    """One read at a time or many: the order in which they come back changes nothing."""
+    done = replicator("restore", made.store, "-o", "out.db", "-j", jobs, cwd=tmp_path)
+
+    assert done.code == 0, done.err
+    assert made.digest == oracle.database_digest(tmp_path / "out.db")
+
+
 def test_a_plan_writes_nothing(made: History, tmp_path: Path) -> None:
     """--plan names the full, the segments and the target, needs no output, and touches nothing."""
     before = leftovers(tmp_path)
