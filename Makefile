@@ -64,7 +64,7 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(TEST_STAMP): $(RUN_STAMP)
-	@$(PIP) --editable '.[test]'
+	@$(PIP) --editable '.[test,bench]'
 	@touch $@
 
 $(BENCH_STAMP): $(RUN_STAMP)

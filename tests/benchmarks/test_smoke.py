@@ -1,16 +1,17 @@
 """The benchmarks' own arithmetic, and one small measurement from end to end."""
 
-import importlib.util
 import math
 from pathlib import Path
 
-import pytest
-
+from benchmarks import databases, decode
+from benchmarks.bench import bench
+from benchmarks.questions.latency import delays, followed
+from benchmarks.report import write_report
 from benchmarks.rounds import Medians, Session
+from benchmarks.setting import OURS
 from benchmarks.stats import latencies, median, percentile
-
-EXTRA = all(importlib.util.find_spec(name) for name in ("lz4", "matplotlib"))
-needs_extra = pytest.mark.skipif(not EXTRA, reason="needs the `bench` extra")
+from replicator.demo.board import open_board
+from replicator.demo.ledger import LEDGER
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
@@ -35,21 +36,13 @@ def test_latencies_are_named_by_percentile() -> None:
     assert 2.0 == latencies("", [0.001, 0.002, 0.003])["p50_ms"]
 
 
-@needs_extra
 def test_a_commit_is_found_in_the_first_object_that_holds_it() -> None:
     """An object with a later commit counts for the ones before; none is earlier than its acknowledgement."""
-    from benchmarks.questions.latency import delays
-
     assert [0.5, 0.4, 0.0] == delays([(1, 100_000), (2, 200_000), (3, 900_000)], [(600_000, 2), (800_000, 3)])
 
 
-@needs_extra
 def test_the_ledger_is_read_from_its_page(tmp_path: Path) -> None:
     """What the probe decodes from a raw page is what SQL says."""
-    from benchmarks import databases, decode
-    from replicator.demo.board import open_board
-    from replicator.demo.ledger import LEDGER
-
     path = databases.template(tmp_path, 0)
     conn = open_board(path)
     for writer, counter in ((1, 70_000), (2, 1), (3, 5)):
@@ -62,14 +55,8 @@ def test_the_ledger_is_read_from_its_page(tmp_path: Path) -> None:
     assert 70_006 == decode.ledger_sum(page) == databases.ledger_total(path)
 
 
-@needs_extra
 def test_a_small_measurement_runs_from_end_to_end(tmp_path: Path) -> None:
     """Agent, writer, probe, proof by a restore, and a report with its goals."""
-    from benchmarks.bench import bench
-    from benchmarks.questions.latency import followed
-    from benchmarks.report import write_report
-    from benchmarks.setting import OURS
-
     session = Session(tmp_path, tmp_path / "x-raw.json", True, (1,), 1, {"cores": "some"})
 
     def measure(_case: str, setting: object) -> dict[str, object]:
