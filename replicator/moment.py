@@ -16,8 +16,8 @@ from replicator.spool import Place
 class Moment:
     """``pages`` answers for the commit of ``tip``; units behind it in the spool begin at ``spooled``.
 
-    ``unsettled`` are the pages whose newest captured version may not be in the main file yet, so that a
-    checkpoint may write them there at any time.
+    ``unsettled`` are the pages whose newest captured version may not be in the main file; a checkpoint may
+    write them there at any time.
     """
 
     tip: Tip

@@ -197,7 +197,7 @@ class Capture:
                 self._touched = [each for each in self._touched if each is not touched]
 
     def _unsettled(self) -> set[int]:
-        return self._units.pages.unsettled(self._look().backfilled)
+        return self._units.pages.unsettled(self._look(), self._cursor.frames)
 
     # --- looking ---------------------------------------------------------------------------------------
 
