@@ -126,7 +126,7 @@ class Follower:
             pass  # the follow task meets the same, and gives it a moment's grace
         self._open_state()
 
-    def _open_state(self) -> None:
+    def _open_state(self, *, waited: bool = False) -> None:
         self.state.open()
         self._opened = True
         self._spool.open()
@@ -135,6 +135,7 @@ class Follower:
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
             clock=self._clock, prepare=self._prepare, recover=self._recover, on_captured=self._wake_ships,
             on_generation=self._wake_ships, request_passive=self._request_passive, watch=self._watch,
+            waited=waited,
         )  # fmt: skip
         self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
 
@@ -156,7 +157,7 @@ class Follower:
         if not self.exists:
             return WAITING_POLL_SECONDS
         try:
-            self._open_state()
+            self._open_state(waited=True)
         except ReplicatorError as exc:
             self._give_up(exc)
             return None
@@ -343,6 +344,8 @@ class Follower:
                 self._give_up(exc)
                 return None
             except ReplicatorError as exc:
+                if self._finished:
+                    return None  # it was let go of meanwhile
                 log.error("full.failed", extra={"store": line.store.url, "error": str(exc), "hint": exc.hint})
                 self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
                 line.backup_not_before = self._clock.now() + BACKUP_RETRY_SECONDS  # however often it is woken

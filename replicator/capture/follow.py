@@ -79,6 +79,7 @@ class Follow:
         on_generation: Callable[[], None],
         request_passive: Callable[[], None],
         watch: Callable[[bool], bool],
+        waited: bool,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -93,11 +94,12 @@ class Follow:
         self._watch = watch
         self._watching = False
         self._refused_until = float("-inf")
-        self._waits = False
+        self._waits = waited
         self._identified = float("-inf")
         self._lock = threading.RLock()
         self._event = threading.Event()
         self._waiting_since: float | None = None
+        self._waiting_for = ""
         self._followed_once = False
         self._new_generation: str | None = None
         self._settled: tuple[object, ...] | None = None
@@ -257,6 +259,7 @@ class Follow:
             self._close()
             raise
         self._followed_once, self._waiting_since, self._settled = True, None, None
+        self._waiting_for = ""
         self._refused_until = float("-inf")
         if placed.began is not None:
             self._on_generation()
@@ -317,15 +320,18 @@ class Follow:
         self._new_generation = reason
 
     def _wait(self, exc: SourceError, now: float) -> float:
-        """Not now: say why, and look again. What never worked is an error, after a moment's grace."""
+        """Not now: say why, and look again. What never worked is an error, after a moment's grace; but one
+        that was waited for may be made in steps, and enter WAL mode only after a migration."""
         self._close()
         if self._waiting_since is None:
             self._waiting_since = now
-            log.warning("database.waiting", extra={"reason": str(exc)})
+        if self._waiting_for != str(exc):
+            self._waiting_for = str(exc)
+            log.warning("database.waiting", extra={"reason": str(exc), "hint": exc.hint})
         self._marks.source(phase="waiting", reason=str(exc))
         gone = isinstance(exc, SourceGone)
-        if not self._followed_once and not (gone and self._settings.wait):
-            if (gone and not self._settings.wait) or now - self._waiting_since >= GRACE_SECONDS:
+        if not (self._followed_once or self._waits or (gone and self._settings.wait)):
+            if gone or now - self._waiting_since >= GRACE_SECONDS:
                 raise exc
             return 0.1
         # Anew each time: the folder may have been made, or made again, since.

@@ -26,6 +26,7 @@ from replicator.restore import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
 from replicator.source.database import Database
 from replicator.source.version import has_reset_bug, version_text
+from replicator.status import read_status
 from replicator.store import Store, folder_of
 
 # The first version of this program is of 2025: a clock before that is not set.
@@ -72,7 +73,7 @@ def check_clock(now: int) -> Iterator[Finding]:
 def check_database(config: DatabaseConfig) -> Iterator[Finding]:
     holder = lock_holder(os.path.join(config.state_folder, "lock"))
     if holder is not None:
-        yield Finding(Level.OK, config.name, f"process {holder} follows {config.path}; see `status`")
+        yield _what_the_agent_says(config, holder)
         return
     database = Database(config.path)
     try:
@@ -98,6 +99,19 @@ def check_database(config: DatabaseConfig) -> Iterator[Finding]:
     finally:
         database.close()
     yield _application_version(config.name, writer)
+
+
+def _what_the_agent_says(config: DatabaseConfig, process: int) -> Finding:
+    source = (read_status(config.state_folder) or {}).get("source") or {}
+    match source.get("phase"):
+        case "failed":
+            message = f"process {process} cannot follow {config.path}: {source.get('reason')}"
+            return Finding(Level.FAIL, config.name, message, "mend that, and start the agent again")
+        case "waiting":
+            message = f"process {process} waits for {config.path}: {source.get('reason')}"
+            return Finding(Level.WARN, config.name, message)
+        case _:
+            return Finding(Level.OK, config.name, f"process {process} follows {config.path}; see `status`")
 
 
 def _application_version(subject: str, number: int) -> Finding:

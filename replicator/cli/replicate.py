@@ -78,6 +78,8 @@ def replicate(
     command: list[str] = ctx.meta.get(COMMAND, [])
     if once and command:
         raise UsageError("--once and a command do not go together", hint="leave out one of them")
+    if once and wait:
+        raise UsageError("--once and --wait do not go together", hint="leave out one of them")
     found = _databases(database, stores, config)
     if state is not None and len(found) > 1:
         raise UsageError(

@@ -130,6 +130,7 @@ def restore(
             result = _write(
                 ctx, repository, chosen, output, RestoreOptions(verify, overwrite, jobs), stop, yes=yes
             )
+            _tell_result(screen, repository, result, latest=wanted.latest)  # it is done, whoever asks now
         except RepositoryNotFound as exc:
             if not if_replica_exists:
                 raise
@@ -138,7 +139,6 @@ def restore(
         except Interrupted as exc:
             exc.exit_code = stop.exit_code if stop.stop else exc.exit_code
             raise
-    _tell_result(screen, repository, result, latest=wanted.latest)
     return 0
 
 

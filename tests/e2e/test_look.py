@@ -158,7 +158,7 @@ def test_a_folder_without_permission_is_called_that(tmp_path: Path) -> None:
             ("status",),
             ("check",),
             ("replicate", "--no-wait"),
-            ("replicate", "--wait", "--once"),
+            ("replicate", "--wait"),
         ):
             verb, *options = arguments
             store = [] if verb == "status" else [str(tmp_path / "store")]
@@ -243,6 +243,22 @@ def test_check_finds_nothing_to_fail(history: History) -> None:
             code,
             ("ok", f"process {agent.process.pid} follows {history.database}; see `status`") in findings,
         )
+
+
+def test_check_believes_an_agent_that_says_it_failed(tmp_path: Path) -> None:
+    """One of two databases cannot be followed: its agent lives, and check says FAIL with the reason."""
+    new_database(tmp_path / "app.db")
+    sql(tmp_path / "rollback.db", "CREATE TABLE t(x)")
+    (tmp_path / "replicator.yml").write_text(
+        "databases:\n- {path: app.db, stores: [one]}\n- {path: rollback.db, stores: [two]}\n"
+    )
+    with Running("replicate", cwd=tmp_path):
+        until(lambda: following(tmp_path / "app.db"))
+        until(lambda: any("cannot follow" in each for _, each in levels(cwd=tmp_path)[1]))
+        code, findings = levels(cwd=tmp_path)
+
+    assert 1 == code
+    assert ["fail"] == [level for level, message in findings if "is not in WAL mode" in message]
 
 
 def test_check_fails_for_what_is_wrong(history: History, tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ def test_usage_is_refused_with_2(database: Path, inside: Inside, tmp_path: Path)
         ("replicate", "app.db", "store", "./store/"): "the same store stands twice",
         ("replicate",): "there is no replicator.yml",
         ("replicate", "app.db", "store", "--"): "a command has to follow --",
+        ("replicate", "app.db", "store", "--once", "--wait"): "--once and --wait do not go together",
         ("replicate", "app.db", "store", "--ship-interval", "5"): "not a duration",
         ("replicate", "--config", "bad.yml"): "did you mean `ship_interval`?",
         ("replicte",): "No such command",

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from replicator.agent import Agent
 from replicator.capture import Capture
+from replicator.capture import follow as follow_module
 from replicator.capture.place import FIRST_RUN
 from replicator.core.errors import NotADatabase, NotWalMode, OwnershipLost
 from replicator.core.following import RELOOK_FOR_SECONDS
@@ -506,3 +508,24 @@ def _rows(path: str) -> list[object]:
     """The rows of a restored file, read by a child that finds no log beside it."""
     with App(path, wal=False) as app:
         return app.execute("SELECT id FROM t")
+
+
+@pytest.mark.parametrize("state", [None, "state"])
+def test_a_database_that_was_waited_for_may_be_made_in_steps(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """A migration in rollback mode takes longer than any grace; once it enters WAL mode it is followed."""
+    monkeypatch.setattr(follow_module, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(follow_module, "WAITING_POLL_SECONDS", 0.05)
+    more = {} if state is None else {"state": str(rig.folder / state)}
+    with rig.agent(**more) as agent, App(rig.database, wal=False) as app:
+        app.insert(3)
+        wait_until(agent, lambda: "not in WAL mode" in agent.status()[rig.database].source.reason)
+        began = time.monotonic()
+        wait_until(agent, lambda: time.monotonic() - began > 0.5)
+        assert agent.status()[rig.database].source.phase == "waiting"
+        app.execute("PRAGMA journal_mode=WAL")
+        app.insert(1)
+        wait_until(agent, lambda: agent.status()[rig.database].source.phase == "following")
+        agent.wait_captured_and_shipped(20)
+    rig.assert_equal()
