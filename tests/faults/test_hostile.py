@@ -120,9 +120,9 @@ def _digest(path: str) -> str:
 
 
 def _run(scene: Scene, *, kill: bool) -> tuple[Repository, list[oracle.Snapshot]]:
-    agent = scene.agent()
-    snapshots: list[oracle.Snapshot] = []
     neighbours = scene.neighbours()
+    agent = scene.agent()  # in the midst of it: its first full backup is made of a database that changes
+    snapshots: list[oracle.Snapshot] = []
     deadline = time.monotonic() + scene.seconds
     while time.monotonic() < deadline:
         try:
@@ -156,7 +156,9 @@ def test_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed: int
 
     assert 1 == len(repository.catalogue.generations)
     assert final.digest == _digest(scene.restored(repository))
-    assert all(scene.has(repository, each) for each in snapshots)
+    found = [scene.has(repository, each) for each in snapshots]
+    assert False not in found  # None was before the first full backup was complete
+    assert True in found
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13, 14, 15])
