@@ -62,6 +62,7 @@ class Site:
             self.path, FollowSettings(0.0, CheckpointLimits()), state=self.state, spool=self.spool, marks=Marks(),
             clock=self.clock, prepare=lambda: None, recover=lambda: None, on_captured=lambda: None,
             on_generation=lambda: None, request_passive=lambda: None, watch=lambda _: True,
+            waited=False,
         )  # fmt: skip
         self.shipped = Place(0, 0)
 
