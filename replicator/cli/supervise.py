@@ -34,6 +34,7 @@ class Supervisor:
         self._signals = contextlib.ExitStack()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._child: Child | None = None
+        self._early: list[int] = []
         self.asked = Asked()
         self.failure: BaseException | None = None
 
@@ -55,6 +56,8 @@ class Supervisor:
             self._child.forward(number)
         elif number in STOPPING:
             self.asked(number)
+        else:
+            self._early.append(number)
 
     def watch_agent(self) -> None:
         """From now on the agent's end wakes us too."""
@@ -99,6 +102,8 @@ class Supervisor:
         self._child = child
         if self.asked.stop:  # it came while the child was being started
             child.forward(self.asked.number)
+        for number in self._early:
+            child.forward(number)
         told = float("-inf")
         while True:
             child.collect()
