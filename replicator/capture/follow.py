@@ -20,14 +20,14 @@ from replicator.capture.rounds import CHANGED_PAST_LOG, Capture
 from replicator.capture.units import ContinuityLost
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import CheckpointLimits
-from replicator.core.cursor import Lost
+from replicator.core.cursor import Lost, Observation
 from replicator.core.errors import SourceError, SourceGone, StoreError
 from replicator.core.quantities import format_size
 from replicator.core.unit import parse_unit_header
 from replicator.core.unit_build import Tip
 from replicator.marks import LastError, Marks
 from replicator.source.connection import change_of, identity_of
-from replicator.source.database import Database
+from replicator.source.database import Database, HeldMark
 from replicator.spool import Spool
 from replicator.state import Recovered, RunningGeneration, StateFolder
 
@@ -238,9 +238,9 @@ class Follow:
         self.database.open()
         try:
             self._prepare()
-            mark, _ = self.database.begin_next()
+            mark, seen = self.database.begin_next()
             self.database.end_previous()
-            placed = self._place()
+            placed = self._place(mark, seen)
             capture = Capture(
                 self.database, self._spool, self._marks, self._clock,
                 lineage=placed.lineage, tip=placed.tip, pages=placed.pages,
@@ -265,16 +265,15 @@ class Follow:
             self._on_generation()
         self._on_captured()
 
-    def _place(self) -> Placed:
+    def _place(self, mark: HeldMark, seen: Observation) -> Placed:
         reason = self._new_generation
         if reason is None:
-            placed = self._resume()
+            placed = self._resume(mark, seen)
             if isinstance(placed, Placed):
                 return placed
             reason = placed
-        seen = self.database.look()
         generation, pages = begin_generation(
-            self.database, self._state, seen, reason=reason, wall=self._clock.wall()
+            self.database, self._state, mark, seen, reason=reason, wall=self._clock.wall()
         )
         self._state.begin(generation, set(self._spool.generations()))
         self._new_generation = None
@@ -286,12 +285,12 @@ class Follow:
         self._marks.source(generations_begun=state.generations_begun + 1)
         return Placed(lineage_of(self._state, generation), base_tip(generation), pages, generation)
 
-    def _resume(self) -> Placed | str:
+    def _resume(self, mark: HeldMark, seen: Observation) -> Placed | str:
         """Our saved place, or the reason why a new generation has to begin."""
         tip = self._saved_tip()
         if tip is None or self._state.generation is None:
             return FIRST_RUN
-        resumed = resume(self.database, self._state, tip, self.database.look())
+        resumed = resume(self.database, self._state, tip, mark, seen)
         if isinstance(resumed, Lost):
             return resumed.reason
         lineage = lineage_of(self._state, self._state.generation)

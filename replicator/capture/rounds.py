@@ -13,6 +13,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from replicator.capture.barrier import Holds
@@ -32,11 +34,6 @@ from replicator.spool import Spool
 
 log = logging.getLogger(__name__)
 
-# Writers at full speed leave gaps of microseconds; this long is looked for one before giving up.
-BARRIER_PATIENCE_SECONDS = 0.05
-# The tail is captured until it is this short, but not for ever: a writer may be as fast as we are.
-BARRIER_TAIL_FRAMES = 100
-BARRIER_APPROACHES = 3
 # Mark 0 is taken anew this often while everything is in the main file.
 ZERO_AGAIN_SECONDS = 0.02
 # Under overload hands change no more often: each time costs a unit of its own, and a sync.
@@ -81,6 +78,8 @@ class Capture:
         self._on_captured = on_captured
         self._request_passive = request_passive
         self._mark = HeldMark(0, zero=False)
+        # Whether the log may be restarted under our read mark 0: once, and then not again.
+        self._restartable = False
         self._main_at_zero: tuple[int, ...] | None = None
         self._lock = threading.RLock()
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
@@ -96,6 +95,8 @@ class Capture:
     def begin(self, mark: HeldMark) -> None:
         """Take over the read transaction that whoever placed us has begun."""
         self._hold(mark)
+        if self._cursor.frames == 0:
+            self._restartable = False  # it was restarted while our place was found, or there was none
         self._marks.live = self.describe
         self._marks.changed()
 
@@ -197,7 +198,10 @@ class Capture:
                 self._touched = [each for each in self._touched if each is not touched]
 
     def _unsettled(self) -> set[int]:
-        return self._units.pages.unsettled(self._look(), self._cursor.frames)
+        # Of one look the count of moved frames is the younger one: what it counts, the next look's frames hold.
+        moved = self._look().backfilled
+        seen = replace(self._look(), backfilled=moved)
+        return self._units.pages.unsettled(seen, self._cursor.frames)
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -208,12 +212,14 @@ class Capture:
 
     def _follow_log(self, seen: Observation) -> None:
         """Whether the log goes on from our place; raises ContinuityLost."""
-        match judge(self._cursor, seen, reset_allowed=self._mark.zero):
+        read_to_its_end = self._cursor.frames == self._mark.frames
+        match judge(self._cursor, seen, reset_allowed=self._restartable and read_to_its_end):
             case Lost(reason):
                 raise ContinuityLost(reason)
             case Restarted():
                 log.debug("wal.restarted", extra={"frames": self._cursor.frames})
                 self._cursor = EMPTY
+                self._restartable = False
                 self._sightings.restart()
                 self._units.pages.restart()
                 self._holds.restart()
@@ -299,19 +305,30 @@ class Capture:
         if mark.zero and not self._mark.zero:
             self._main_at_zero = self.database.main_change
         self._mark = mark
+        self._restartable = mark.zero
+        if mark.zero and self._cursor.frames >= mark.frames:
+            self._units.pages.moved(mark.frames)
 
     def _write(self, seen: Observation, *, coalesce: bool) -> None:
         first = self._cursor.frames
+        behind = self._restartable and first < self._mark.frames
+        self._units.confirm = partial(self._require_same_log, seen) if behind else None
         self._cursor = self._units.write(seen, first, self._sightings, self._touched, coalesce=coalesce)
+        if behind and self._cursor.frames >= self._mark.frames:
+            self._units.pages.moved(self._mark.frames)
         self._sightings.forget(self._cursor.frames)
+
+    def _require_same_log(self, seen: Observation) -> None:
+        """Frames that came while we were away, and were all moved before we held a mark, may be written over
+        while they are captured."""
+        if self.database.look().header != seen.header:
+            raise ContinuityLost("the log was restarted before all of it was captured")
 
     def content_is_ours(self, base_checksum: int) -> bool:
         """Whether the database, read through once, is the one we captured; False tells of a change that
         went past the log, such as a copy put over the file."""
         with self._lock:
             self._look()
-            if self._mark.zero:
-                self._units.pages.restart()  # it is the main file that counts, also for pages with frames
             tip = self._units.tip
             whole = self._units.pages.database_checksum(tip.pages)
             return whole is None or tip.rolling is None or whole == tip.rolling ^ base_checksum
@@ -345,32 +362,12 @@ class Capture:
                 self._hand_over()
                 self.database.passive()
             case Action.BARRIER:
-                self._barrier()
+                self._holds.take(self.database, self._clock, self._look, self._fresh, self._hand_over)
             case Action.TRUNCATE:
                 done = self.database.truncate()
                 log.info("wal.truncated", extra={"bytes_in": file_bytes, "done": done})
             case Action.NOTHING:
                 pass
-
-    def _barrier(self) -> None:
-        """Last resort: keep writers out for as long as it takes to reach the end of the log."""
-        for _ in range(BARRIER_APPROACHES):
-            left = self._fresh(self._look())
-            self._hand_over()
-            if left <= BARRIER_TAIL_FRAMES:
-                break
-        with self.database.barrier(BARRIER_PATIENCE_SECONDS) as taken:
-            if not taken:
-                log.debug("barrier.missed")
-                return
-            began = self._clock.now()
-            self._hand_over()
-            self.database.passive_under_barrier(BARRIER_PATIENCE_SECONDS)
-            seen = self._look()
-            if reached := seen.fully_backfilled:
-                seen = self._hand_over()
-        held_ms = (self._clock.now() - began) * 1000
-        self._holds.ended(seen.frames * self._frame_bytes, held_ms, reached=reached)
 
     # --- telling ---------------------------------------------------------------------------------------
 

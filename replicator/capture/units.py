@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from replicator.core.cursor import Observation, WalCursor
@@ -83,6 +84,8 @@ class UnitWriter:
         self.pages = pages
         self.lineage = lineage
         self.tip = tip
+        self.confirm: Callable[[], None] | None = None
+        """Asked once a unit was read from the log and built, before it counts: it may raise."""
         self.coalesced = 0
         """Commits that were merged with a later one under overload, and are no restore points."""
 
@@ -182,6 +185,8 @@ class UnitWriter:
             raise
 
     def _keep(self, built: Built) -> None:
+        if self.confirm is not None:
+            self.confirm()
         self._spool.append(built.unit, built.header)
         self.tip = built.tip
         log.debug(

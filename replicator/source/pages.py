@@ -2,7 +2,9 @@
 
 It is the newest captured frame of that page in the log, else the main file's page: no checkpoint writes a
 page to the main file that has no frame in the log, and none passes our read mark, which never lies beyond
-what is captured. Only frames from before we held a mark break that rule; their pages are ``unsure``.
+what is captured. Only frames from before we held a mark break that rule; their pages are ``unsure``. And while
+read mark 0 is held, the next writer may write over the frames that lay in the log when it was taken; they are all
+in the main file then, which nobody writes to, and are forgotten (``moved``).
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ class CapturedPages:
         """The log was reset: all that was captured is in the main file."""
         self._latest.clear()
         self._window = b""
+
+    def moved(self, frames: int) -> None:
+        """The first *frames* frames are in the main file, and it stays as it is: from now on they may be
+        written over, and nobody writes to it (read mark 0)."""
+        self._latest = {pgno: index for pgno, index in self._latest.items() if index >= frames}
 
     def distrust(self, pgnos: Iterable[int]) -> None:
         """Their version in the main file may be newer than the last captured commit."""

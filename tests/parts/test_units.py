@@ -32,14 +32,14 @@ def test_commits_seen_more_than_an_hour_apart_are_in_different_units(
     app = App(str(tmp_path / "app.db"))
     database = Database(str(tmp_path / "app.db"))
     database.open()
-    database.begin_next()
+    held = database.begin_next()
     state = StateFolder(str(tmp_path / "state"))
     state.open()
     state.repository, state.epoch = "ab" * 16, 1
     spool = Spool(state.spool_folder)
     spool.open()
     try:
-        generation, pages = begin_generation(database, state, database.look(), reason="first run", wall=START)
+        generation, pages = begin_generation(database, state, *held, reason="first run", wall=START)
         writer = UnitWriter(database, spool, pages, lineage_of(state, generation), base_tip(generation))
         sightings = Sightings(writer.tip.cursor.frames, START)
         for later in looks:
