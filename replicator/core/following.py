@@ -15,7 +15,7 @@ RELOOK_FOR_SECONDS = 2.0
 SUSTAINED_SECONDS = 0.25
 # The timer. A look is cheap, waking up for it is not (0.1 ms of a core): what is looked for between captures
 # is only who waits for our read mark, and when a commit came, to the precision of recorded times.
-POLL_MIN_SECONDS = 0.003
+POLL_MIN_SECONDS = 0.0025
 POLL_MAX_SECONDS = 0.025
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 8 << 20
