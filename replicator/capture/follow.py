@@ -17,7 +17,7 @@ from replicator.capture.place import (
     tip_of,
 )
 from replicator.capture.rounds import CHANGED_PAST_LOG, Capture
-from replicator.capture.units import ContinuityLost
+from replicator.capture.units import ContinuityLost, MainChanged
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.cursor import Lost, Observation
@@ -45,6 +45,9 @@ CAPTURE_RETRY_SECONDS = 1.0
 UNPUBLISHED_POLL_SECONDS = 1.0
 # Whoever copies over the main file writes now and then for as long as it takes; then it is compared.
 DOUBT_SECONDS = 0.4
+# And if it goes on, for instance because somebody touches the file now and again: the comparison is exact anyway,
+# and as long as it is put off nothing is captured.
+DOUBT_SECONDS_MAX = 5.0
 # How far the log may grow because of us.
 LOG_BYTES_MAX = 64 << 20
 WAITING_POLL_SECONDS = 1.0
@@ -105,7 +108,7 @@ class Follow:
         self._settled: tuple[object, ...] | None = None
         self._resting: tuple[object, ...] | None = None
         self._doubted: tuple[int, ...] | None = None
-        self._doubted_since = 0.0
+        self._doubted_since = self._doubting_since = 0.0
         self.database = Database(path)
         self.capture: Capture | None = None
 
@@ -127,6 +130,8 @@ class Follow:
                     self._open()
                 assert self.capture is not None
                 return self._follow(self.capture, now)
+            except MainChanged:
+                return 0.0  # seen too late to begin with: it is doubted now
             except ContinuityLost as exc:
                 self._lose(str(exc))
                 return 0.0
@@ -140,6 +145,8 @@ class Follow:
         with self._lock:
             if self.capture is not None:
                 try:
+                    if self.capture.main_changed:
+                        self._compare(self.capture, self._base_checksum)
                     self.capture.finish(settle=settle)
                 except ContinuityLost as exc:
                     log.warning("generation.lost", extra={"reason": str(exc)})
@@ -173,12 +180,15 @@ class Follow:
     def _doubt(self, capture: Capture, now: float) -> float:
         """Something writes over the main file: capture nothing until it has ended, then compare it all."""
         change = self.database.main_change
+        if self._doubted is None:
+            self._doubting_since = now
         if change != self._doubted:
             self._doubted, self._doubted_since = change, now
-        if now - self._doubted_since < DOUBT_SECONDS:
+        ended = now - self._doubted_since >= DOUBT_SECONDS
+        if not ended and now - self._doubting_since < DOUBT_SECONDS_MAX:
             return DOUBT_SECONDS / 4
+        self._doubted = None
         self._compare(capture, self._base_checksum)
-        capture.trust_main()
         return 0.0
 
     def _replaced(self, now: float) -> bool:
@@ -229,8 +239,10 @@ class Follow:
 
     def _compare(self, capture: Capture, base: int | None) -> None:
         log.info("database.checked", extra={"reason": "the file changed and the log did not"})
+        change = self.database.main_change  # before: what changes while it is read is doubted again
         if base is None or not capture.content_is_ours(base):
             raise ContinuityLost(CHANGED_PAST_LOG)
+        capture.trust_main(change)
 
     # --- opening ---------------------------------------------------------------------------------------
 

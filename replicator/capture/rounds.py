@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from replicator.capture.barrier import Holds
-from replicator.capture.units import ContinuityLost, Sightings, UnitWriter
+from replicator.capture.units import ContinuityLost, MainChanged, Sightings, UnitWriter
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import Action, CheckpointLimits, LogState, decide
 from replicator.core.cursor import EMPTY, Continue, Lost, Observation, Restarted, judge
@@ -169,11 +169,11 @@ class Capture:
     def _require_untouched_main(self) -> None:
         """Whoever comes past ``main_changed`` does not get to build on what cannot be trusted."""
         if self.main_changed:
-            raise ContinuityLost(CHANGED_PAST_LOG)
+            raise MainChanged(CHANGED_PAST_LOG)
 
-    def trust_main(self) -> None:
-        """What was written over the main file was compared, and is what we captured."""
-        self._main_at_zero = self.database.main_change
+    def trust_main(self, change: tuple[int, ...] | None) -> None:
+        """What was written over the main file up to *change* was compared, and is what we captured."""
+        self._main_at_zero = change
 
     @contextmanager
     def hold_still(self) -> Iterator[Moment]:

@@ -34,6 +34,10 @@ class ContinuityLost(Exception):
     """Nobody can say what happened since the last captured commit; a new generation has to begin."""
 
 
+class MainChanged(ContinuityLost):
+    """The main file was written to past its log, or touched: nothing is captured until it was compared."""
+
+
 class Sightings:
     """When frames were first seen, so that every commit among them gets the times of the look that saw it."""
 

@@ -138,8 +138,9 @@ class Database:
 
     @property
     def main_change(self) -> tuple[int, ...] | None:
-        """Compares equal as long as nobody wrote to the main file."""
-        return change_of(self.path)
+        """Compares equal as long as nobody wrote to the main file; a mode or a link that changed is no write."""
+        change = change_of(self.path)
+        return None if change is None else change[:3]
 
     # --- looking ---------------------------------------------------------------------------------------
 
