@@ -20,9 +20,11 @@ ENVIRONMENT = {
 PATIENCE_SECONDS = 30.0
 
 # A handler is reset in a child, an ignored signal is not: a shell that runs the tests in the background has
-# SIGINT ignored, and then nobody could be interrupted.
+# SIGINT ignored, nohup has SIGHUP, and then nobody could be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
