@@ -68,7 +68,13 @@ class StoreError(ReplicatorError):
 
 
 class StoreUnavailable(StoreError):
+    """``retry_after``: seconds the server wants to be left alone, where it said so."""
+
     retryable = True
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class StoreDenied(StoreError):
