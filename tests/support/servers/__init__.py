@@ -1,0 +1,1 @@
+"""Servers that speak the real protocols, started by the tests themselves."""
