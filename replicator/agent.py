@@ -26,6 +26,7 @@ from replicator.files import allow_descriptors
 from replicator.follower import Follower
 from replicator.loop import Loop, Task
 from replicator.marks import Snapshot
+from replicator.pulse import Pulse
 from replicator.source.watcher import Watcher
 from replicator.spool import Place
 
@@ -59,6 +60,7 @@ class Agent:
         _require_work(found)
         self._clock = Clock()
         self._watcher = Watcher()
+        self._pulse = Pulse(self._clock.awake)
         self._used = False
         self._ended = threading.Event()
         self._failure: BaseException | None = None
@@ -67,7 +69,15 @@ class Agent:
             "ship", min(8, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail
         )
         self._followers = [
-            Follower(each, self._clock, self._watcher, self._local, self._remote, self._database_failed)
+            Follower(
+                each,
+                self._clock,
+                self._watcher,
+                self._local,
+                self._remote,
+                self._pulse,
+                self._database_failed,
+            )
             for each in found
         ]
 
@@ -149,7 +159,7 @@ class Agent:
                 break
             self._ended.wait(0.01)
         for follower in self._followers:
-            follower.stopping = True
+            follower.cancel()
         self._local.stop()
         self._remote.stop()
         self._watcher.stop()
@@ -170,6 +180,7 @@ class Agent:
 
     def _sweep(self, _now: float) -> float:
         """One safety poll for all, so that a database at rest has no wake-up of its own."""
+        self._pulse.beat()
         for follower in self._followers:
             follower.sweep()
         return SAFETY_POLL_SECONDS

@@ -17,17 +17,20 @@ from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
 from replicator.state import default_state_folder
-from replicator.store import folder_of, is_plain_path, open_store
+from replicator.store import folder_of, is_folder, is_plain_path, open_store
 
-# A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects.
+# A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects, each of
+# which is a request that somebody pays for unless it is a file of one's own.
 SHIP_INTERVAL_FOLDER = 0.05
+SHIP_INTERVAL_ELSEWHERE = 1.0
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """One database. Durations in seconds, sizes in bytes.
+    """One database. Durations in seconds, sizes in bytes; without a ``ship_interval`` each kind of store has
+    its own, without a ``bandwidth`` (bytes a second, for each store) there is no limit.
 
     Paths and stores may be given as ``os.PathLike``; they are kept as text. Raises ConfigError for what no
     database can have. It may have no store: to be asked about, that is; an agent refuses it.
@@ -37,8 +40,9 @@ class DatabaseConfig:
     stores: tuple[str, ...]
     name: str = ""
     state: str | None = None
-    ship_interval: float = SHIP_INTERVAL_FOLDER
+    ship_interval: float | None = None
     spool_bytes_max: int = SPOOL_BYTES_MAX
+    bandwidth: int | None = None
     barrier: bool = True
     wait: bool = True
     take_over: bool = False
@@ -49,7 +53,12 @@ class DatabaseConfig:
         object.__setattr__(self, "stores", _store_texts(self.path, self.stores))
         if self.state is not None:
             object.__setattr__(self, "state", _path_text("state", self.state))
-        _require_number(self.path, "ship_interval", self.ship_interval, (int, float))
+        if self.ship_interval is not None:
+            _require_number(self.path, "ship_interval", self.ship_interval, (int, float))
+        if self.bandwidth is not None:
+            _require_number(self.path, "bandwidth", self.bandwidth, (int,))
+            if self.bandwidth == 0:
+                raise ConfigError(f"`bandwidth` of {self.path} is 0", hint="leave it out for no limit")
         _require_number(self.path, "spool_bytes_max", self.spool_bytes_max, (int,))
 
     @property
@@ -64,12 +73,18 @@ class DatabaseConfig:
     @property
     def capture_interval(self) -> float:
         """Captured units are what checkpoints wait for, so they never wait longer than a second themselves."""
-        return min(self.ship_interval, CAPTURE_INTERVAL_MAX)
+        return min([self.interval_of(url) for url in self.stores] + [CAPTURE_INTERVAL_MAX])
 
-    @property
-    def ship_pause(self) -> float:
+    def interval_of(self, url: str) -> float:
+        """How often a segment goes to the store at *url* under load."""
+        if self.ship_interval is not None:
+            return self.ship_interval
+        return SHIP_INTERVAL_FOLDER if is_folder(url) else SHIP_INTERVAL_ELSEWHERE
+
+    def ship_pause_of(self, url: str) -> float:
         """Between two puts: nothing where capture keeps that pace already, or a commit would wait twice."""
-        return 0.0 if self.ship_interval <= self.capture_interval else self.ship_interval
+        interval = self.interval_of(url)
+        return 0.0 if interval <= self.capture_interval else interval
 
 
 def _path_text(what: str, value: object) -> str:
@@ -111,8 +126,8 @@ class AgentConfig:
         )
 
 
-_TOP_KEYS = ("databases", "ship_interval", "spool_limit", "barrier")
-_DATABASE_KEYS = ("path", "stores", "name", "state", "ship_interval", "spool_limit", "barrier")
+_TOP_KEYS = ("databases", "ship_interval", "spool_limit", "bandwidth", "barrier")
+_DATABASE_KEYS = ("path", "stores", "name", "state", "ship_interval", "spool_limit", "bandwidth", "barrier")
 
 
 def load_config(path: str) -> AgentConfig:
@@ -195,8 +210,9 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
             stores=tuple(os.path.join(folder, each) if is_plain_path(each) else each for each in stores),
             name=str(entry.get("name") or os.path.basename(database)),
             state=os.path.join(folder, str(entry["state"])) if entry.get("state") else None,
-            ship_interval=parse_duration(str(merged.get("ship_interval", f"{SHIP_INTERVAL_FOLDER}s"))),
+            ship_interval=parse_duration(str(merged["ship_interval"])) if "ship_interval" in merged else None,
             spool_bytes_max=parse_size(str(merged.get("spool_limit", SPOOL_BYTES_MAX))),
+            bandwidth=parse_size(str(merged["bandwidth"])) if "bandwidth" in merged else None,
             barrier=barrier == "auto",
         )
     except (UsageError, ConfigError) as exc:

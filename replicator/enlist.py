@@ -30,6 +30,7 @@ from replicator.core.records import (
     decode_lease,
     decode_repository,
     encode_record,
+    lease_in_segment,
 )
 from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
@@ -111,18 +112,24 @@ def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
 
 def newest_in(store: Store, generation: GenerationId) -> Newest:
     """One LIST of the generation's tail, one GET of its last segment, one LIST of the fulls."""
-    last: SegmentName | None = None
+    found: list[SegmentName] = []
     for each in store.list(tail_prefix(generation)):
         name = parse_name(each.name)
         if isinstance(name, SegmentName):
-            last = name
+            found.append(name)
     unit: bytes | None = None
-    if last is not None:
-        for view in split_units(store.get(str(last))):
+    closed = False
+    while found and unit is None:
+        last = str(found.pop())
+        content = store.get(last)
+        if lease_in_segment(content, last) is not None:
+            closed = True
+            continue
+        for view in split_units(content):
             unit = bytes(view)
         if unit is None:
             raise ObjectCorrupt(f"{last} is empty")
-    return Newest(unit, fulls_in(store, generation))
+    return Newest(unit, fulls_in(store, generation), closed)
 
 
 def fulls_in(store: Store, generation: GenerationId) -> tuple[FullName, ...]:
@@ -149,7 +156,7 @@ def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:
     if record is None:
         return None
     found = newest_in(store, record.generation)
-    if found.unit is None or not decode_unit(found.unit).header.commits:
+    if found.unit is None or found.closed or not decode_unit(found.unit).header.commits:
         return None
     base: int | None = None
     if found.fulls:

@@ -22,35 +22,25 @@ from replicator.core.errors import (
     SourceError,
     SourceGone,
     StoreError,
-    UsageError,
 )
 from replicator.core.position import Position
 from replicator.enlist import enlist, identity_in, newest_in, recover
-from replicator.files import lies_within
+from replicator.fence import fence
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
 from replicator.moment import Moment
+from replicator.pulse import Pulse
 from replicator.ship import Ship
 from replicator.source.connection import check_path
 from replicator.source.watcher import Watcher
 from replicator.spool import Place, Spool
 from replicator.state import Recovered, StateFolder
 from replicator.status import StatusFile
-from replicator.store import Store, folder_of, open_store
+from replicator.store import Store, connect, require_apart
 
 log = logging.getLogger(__name__)
 
 BACKUP_RETRY_SECONDS = 5.0
-
-
-def _require_apart(store: Store, state_folder: str) -> None:
-    """What is shipped must not lie among what is still to be shipped, and be cleared away with it."""
-    folder = folder_of(store.url)
-    if folder is not None and lies_within(folder, state_folder):
-        raise UsageError(
-            f"the store {store.url} lies in the state folder {state_folder}",
-            hint="name another folder, best on another disk",
-        )
 
 
 class _Line:
@@ -75,6 +65,7 @@ class Follower:
         watcher: Watcher,
         local: Loop,
         remote: Loop,
+        pulse: Pulse,
         fail: Callable[[BaseException], None],
     ) -> None:
         self._config = config
@@ -82,9 +73,10 @@ class Follower:
         self._watcher = watcher
         self._local = local
         self._remote = remote
+        self._pulse = pulse
         self._fail = fail
         self.path = config.path
-        self.stopping = False
+        self._stop = threading.Event()
         self.failure: ReplicatorError | None = None
         """What ended the replication of this database for good."""
         self.began = threading.Event()
@@ -111,9 +103,10 @@ class Follower:
         A state folder beside a database that is not there is not made before it is: the folder may be one
         that something is still to be mounted on.
         """
-        self._stores = [open_store(url) for url in self._config.stores]
+        config = self._config
+        self._stores = [connect(url, stop=self._stop, bandwidth=config.bandwidth) for url in config.stores]
         for store in self._stores:
-            _require_apart(store, self.state.folder)
+            require_apart(store, self.state.folder)
         try:
             check_path(os.path.realpath(self.path))
         except SourceGone as exc:
@@ -130,7 +123,7 @@ class Follower:
         self.state.open()
         self._opened = True
         self._spool.open()
-        self._lines += [self._line(store) for store in self._stores]
+        self._lines += map(self._line, self._stores, map(self._config.ship_pause_of, self._config.stores))
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
             clock=self._clock, prepare=self._prepare, recover=self._recover, on_captured=self._wake_ships,
@@ -185,6 +178,10 @@ class Follower:
             self._follow.finish(settle=settle)
         self.hurry(self._spool.end)
 
+    def cancel(self) -> None:
+        """What waits for a store waits no longer."""
+        self._stop.set()
+
     def close(self) -> None:
         if not self._opened:
             return  # the state folder may be another agent's
@@ -229,19 +226,21 @@ class Follower:
 
     # --- wiring ----------------------------------------------------------------------------------------
 
-    def _line(self, store: Store) -> _Line:
+    def _line(self, store: Store, pause: float) -> _Line:
         ship = Ship(
             store, self._spool, self.state, self.marks, self._clock,
-            interval=self._config.ship_pause, spool_bytes_max=self._config.spool_bytes_max,
+            interval=pause, spool_bytes_max=self._config.spool_bytes_max,
             enlist=lambda: self._enlist(store),
             newest=lambda generation: newest_in(store, generation),
             need_full=lambda: self._wake_backup(store),
+            fence=lambda generation: fence(store, self.state.epoch, but=generation),
+            pulse=self._pulse,
         )  # fmt: skip
 
         def reserve(moment: Moment) -> None:
             ship.reserve(moment.spooled)
 
-        backup = FullBackup(store, self.state, self._clock, reserve=reserve, stopping=lambda: self.stopping)
+        backup = FullBackup(store, self.state, self._clock, reserve=reserve, stopping=self._stop.is_set)
         return _Line(store, ship, backup)
 
     def _prepare(self) -> None:
@@ -306,6 +305,8 @@ class Follower:
         def step(now: float) -> float | None:
             try:
                 return None if self.failure is not None else line.ship.step(now)
+            except Interrupted:
+                return None
             except ReplicatorError as exc:
                 self._give_up(exc)
                 return None

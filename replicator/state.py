@@ -63,10 +63,12 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest unit a store has of a generation, and the full backups it has of it, by txid."""
+    """The newest unit a store has of a generation, and the full backups it has of it, by txid. ``closed``:
+    another agent saw to it that nothing follows."""
 
     unit: bytes | None
     fulls: tuple[FullName, ...]
+    closed: bool = False
 
 
 class StateFolder:

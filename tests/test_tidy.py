@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # First name under `replicator` -> layer; every other top-level module is a part. The package itself is shell.
 LAYER_OF_HEAD = {
     "core": "core",
-    **dict.fromkeys(("store", "source", "spool", "state", "marks", "moment", "files", "clock"), "edge"),
+    **dict.fromkeys(
+        ("store", "source", "spool", "state", "marks", "moment", "files", "clock", "pulse"), "edge"
+    ),
     **dict.fromkeys(("agent", "follower", "loop", "config", "status", "__main__"), "shell"),
     **dict.fromkeys(("cli", "demo", "api", "web"), "shell"),
 }

@@ -121,3 +121,9 @@ def decode_lease(data: bytes, name: str) -> LeaseRecord:
         claimed=_get(loaded, name, "claimed", str),
         took_over=_get(loaded, name, "took_over", bool),
     )
+
+
+def lease_in_segment(content: bytes, name: str) -> LeaseRecord | None:
+    """The lease that a take-over put in the place of the next segment, so that whoever was taken over from
+    meets it; None for a segment."""
+    return decode_lease(content, name) if content.startswith(b"{") else None

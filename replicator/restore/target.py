@@ -6,15 +6,16 @@ import contextlib
 import logging
 from dataclasses import dataclass, field
 
-from replicator.core.catalogue import Catalogue, GenerationListing, Listed, read_listing
+from replicator.core.catalogue import Catalogue, GenerationListing, read_listing
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound, RepositoryNotFound, TargetUnreachable
 from replicator.core.full import Manifest, decode_manifest
-from replicator.core.names import REPOSITORY, FullName, GenerationName, SegmentName, parse_name
+from replicator.core.names import FULL, REPOSITORY, FullName, GenerationName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, decode_generation, decode_repository
 from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore
 from replicator.core.times import format_time
 from replicator.core.unit import HEADER_SIZE, Unit, UnitHeader, decode_unit, parse_unit_header, split_units
+from replicator.restore.fences import without_fences
 from replicator.restore.nearest import damage_named, nearest_points_named
 from replicator.store import Store
 
@@ -96,8 +97,8 @@ class Repository:
 
 def read_repository(store: Store) -> Repository:
     """List and understand what lies at *store*. Raises RepositoryNotFound where there is nothing of ours."""
+    identity = _identity(store)
     listed = list(store.list(""))
-    identity = _identity(store, listed)
     records: dict[GenerationId, GenerationRecord] = {}
     for each in listed:
         name = parse_name(each.name)
@@ -110,15 +111,19 @@ def read_repository(store: Store) -> Repository:
             except ObjectCorrupt as exc:
                 # It tells when and why; its objects restore without it.
                 log.warning("generation.unreadable", extra={"key": each.name, "error": str(exc)})
-    return Repository(store, identity, read_listing(listed, records, known=(REPOSITORY,)))
+    catalogue = read_listing(listed, records, known=(REPOSITORY,))
+    return Repository(store, identity, without_fences(catalogue, store))
 
 
-def _identity(store: Store, listed: list[Listed]) -> str:
-    """As the repository's own record says; where that is lost, as the fulls do: they are enough to restore."""
+def _identity(store: Store) -> str:
+    """As the repository's own record says; where that is lost, as the fulls do: they are enough to restore.
+
+    Asked before all names are listed: a bucket may hold many repositories, and be none.
+    """
     try:
         return decode_repository(store.get(REPOSITORY), REPOSITORY).repository
     except (ObjectNotFound, ObjectCorrupt) as exc:
-        for each in reversed(listed):
+        for each in reversed(list(store.list(FULL))):
             if isinstance(parse_name(each.name), FullName):
                 with contextlib.suppress(ObjectNotFound, ObjectCorrupt):
                     found = decode_manifest(store.get(each.name), each.name).head.repository

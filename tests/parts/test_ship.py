@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from replicator import ship as ship_module
 from replicator.core.cursor import EMPTY
 from replicator.core.errors import (
     OwnershipLost,
@@ -21,9 +20,12 @@ from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord
 from replicator.core.unit import decode_unit, follows, parse_unit_header, split_units
 from replicator.enlist import enlist, newest_in
+from replicator.fence import fence
 from replicator.marks import Marks
+from replicator.pulse import Pulse
 from replicator.restore import RestoreOptions, Target, choose, read_repository, restore_chosen
 from replicator.ship import Ship
+from replicator.ship import queue as ship_module
 from replicator.spool import Spool
 from replicator.state import RunningGeneration, StateFolder
 from replicator.store import Store
@@ -39,16 +41,25 @@ INTERVAL = 1.0
 class Pier:
     """State, spool and clock of one database, and the ship of one store; ``restart`` is a new process."""
 
-    def __init__(self, folder: Path, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store | None = None,
+        *,
+        inner: MemoryStore | None = None,
+        take_over: bool = False,
+    ) -> None:
         self.folder = folder
-        self.inner = MemoryStore()
+        self.inner = inner or MemoryStore()
         self.store = store or FaultyStore(self.inner)
+        self.take_over = take_over
         self.clock = FakeClock()
         self.wanted_fulls = 0
         self.limit = 1 << 30
         self.interval = INTERVAL
+        self.awake = 0.0
         self._open()
-        self.writer = self.begin(G)
+        self.writer = self.begin(LATER if take_over else G)
 
     def _open(self) -> None:
         self.state = StateFolder(str(self.folder / "state"))
@@ -56,6 +67,7 @@ class Pier:
         self.state.repository = REPOSITORY.hex()
         self.spool = Spool(self.state.spool_folder)
         self.spool.open()
+        self.pulse = Pulse(lambda: self.awake)
         self.marks = Marks()
         self.ship = self.new_ship(self.store)
 
@@ -63,9 +75,11 @@ class Pier:
         return Ship(
             store, self.spool, self.state, self.marks, self.clock,
             interval=self.interval, spool_bytes_max=self.limit,
-            enlist=lambda: enlist(store, self.state, self.clock, take_over=False),
+            enlist=lambda: enlist(store, self.state, self.clock, take_over=self.take_over),
             newest=lambda generation: newest_in(store, generation),
             need_full=self._want_full,
+            fence=lambda generation: fence(store, self.state.epoch, but=generation),
+            pulse=self.pulse,
         )  # fmt: skip
 
     def _want_full(self) -> None:
@@ -78,11 +92,12 @@ class Pier:
 
     def begin(self, generation: GenerationId) -> Writer:
         rng = random.Random(int(generation, 16))
-        record = GenerationRecord(generation, REPOSITORY.hex(), 1, START, "a test", 512, None)
+        epoch = 2 if self.take_over else 1
+        record = GenerationRecord(generation, REPOSITORY.hex(), epoch, START + epoch, "a test", 512, None)
         base = database_of(rng, 512, 8)
         running = RunningGeneration(record, EMPTY, base.count, base.checksum)
         self.state.begin(running, set(self.spool.generations()))
-        self.writer = writer_on(base, rng, generation=generation, epoch=1)
+        self.writer = writer_on(base, rng, generation=generation, epoch=epoch)
         return self.writer
 
     def capture(self, units: list[bytes]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Ship: put captured units into one store, in order, each once.
+"""The queue of one store: captured units, put in order, each once.
 
 Invariants kept here:
 - a segment's bytes are units verbatim from the spool, final before the first attempt;
@@ -19,9 +19,11 @@ from replicator.core.errors import ObjectCorrupt, ObjectExists, OwnershipLost, R
 from replicator.core.names import GenerationName, SegmentName
 from replicator.core.position import GenerationId, Position
 from replicator.core.quantities import format_size
-from replicator.core.records import encode_record
+from replicator.core.records import encode_record, lease_in_segment
 from replicator.core.unit import TRAILER_SIZE, UnitHeader, follows, parse_unit_header, split_units
 from replicator.marks import LastError, Marks
+from replicator.pulse import Pulse
+from replicator.ship.catch_up import place_behind
 from replicator.spool import Place, Spool
 from replicator.state import Newest, StateFolder, StoreMemory
 from replicator.store import Store
@@ -43,6 +45,8 @@ class Ship:
 
     ``enlist`` makes us known to the store; ``newest`` asks it how far it is in a generation; ``need_full``
     says that only a full backup brings it on. ``reserve`` and ``rejoin`` are what the full answers with.
+    ``fence`` keeps whoever wrote there before us from writing on beside a generation that begins; ``pulse``
+    tells whether we stood still, so that somebody may have taken over from us.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Ship:
         enlist: Callable[[], None],
         newest: Callable[[GenerationId], Newest],
         need_full: Callable[[], None],
+        fence: Callable[[GenerationId], None],
+        pulse: Pulse,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -69,6 +75,9 @@ class Ship:
         self._enlist = enlist
         self._newest = newest
         self._need_full = need_full
+        self._fence = fence
+        self._pulse = pulse
+        self._pauses = pulse.beat()
         self._lock = threading.Lock()
         # Where the next segment begins; None once the queue was dropped. Until the store was asked, what is
         # in the spool counts as not shipped.
@@ -184,6 +193,7 @@ class Ship:
         if wait > 0 and (self._hurried is None or place >= self._hurried):
             return wait
         units, behind = self._spool.read(place, SEGMENT_BYTES_MAX)
+        self._look_around()
         if units:
             first = units[0][0]
             if not self._follows(first):
@@ -196,6 +206,15 @@ class Ship:
             self._advance(last, behind, size)
         self._recovered()
         return None if behind == self._spool.end else 0.0
+
+    def _look_around(self) -> None:
+        """After a pause of the process the lease is read again: whoever took over may have taken the names
+        away that we would have met."""
+        pauses = self._pulse.beat()
+        if pauses != self._pauses:
+            log.info("process.paused", extra={"store": self._store.url})
+            self._enlist()
+            self._pauses = pauses
 
     def _follows(self, first: UnitHeader) -> bool:
         """Whether a unit chains to the newest one there. It cannot where the spool was lost and another
@@ -230,6 +249,13 @@ class Ship:
         """The name is taken. An earlier attempt of ours put it, perhaps cut elsewhere, if it holds exactly
         the units that come next in the spool; anything else is somebody else's."""
         content = self._store.get(str(name))
+        lease = lease_in_segment(content, str(name))
+        if lease is not None:
+            raise OwnershipLost(
+                f"process {lease.pid} on {lease.host} took {self._store.url} over from us at {lease.claimed} "
+                f"(its epoch {lease.epoch}, ours {self._state.epoch})",
+                hint="stop this agent, or start it with --take-over to have the store back",
+            )
         header: UnitHeader | None = None
         for theirs in split_units(content):
             ours, behind = self._spool.read(place, 1)
@@ -277,7 +303,11 @@ class Ship:
         """Ask the store how far it is, and find that in the spool; a queue with a hole in it has lapsed."""
         newest = self._newest(running)
         memory = self._state.load_store(self._store.url)
-        place = None if memory.lapsed else self._place_behind(newest.unit, running)
+        place = (
+            None
+            if memory.lapsed
+            else place_behind(self._spool, newest.unit, running, self._newest, self._store.url)
+        )
         with self._lock:
             self._place = place if self._place is not None else None
             self._full = (running, newest.fulls[-1].txid) if newest.fulls else None
@@ -292,42 +322,6 @@ class Ship:
             protected=Position(*self._full) if self._full else None,
         )
 
-    def _place_behind(self, unit: bytes | None, running: GenerationId) -> Place | None:
-        """Behind the newest unit of the running generation that the store has; None where units between it
-        and the spool are missing."""
-        if unit is None:
-            return self._place_without(running)
-        theirs = parse_unit_header(unit)
-        found = self._spool.place_after(theirs)
-        if found is not None and found[1] == unit:
-            return found[0]
-        first = self._spool.first_of(running)
-        if found is None and (first is None or follows(first[1], unit[-TRAILER_SIZE:])):
-            return first[0] if first else self._spool.end
-        last = self._spool.last_unit()
-        ours = parse_unit_header(last) if last is not None else None
-        if found is not None or (ours and ours.generation == running and ours.txid_last < theirs.txid_last):
-            raise OwnershipLost(
-                f"{self._store.url} holds transaction {theirs.position}, which this agent never captured",
-                hint="this state folder is an old copy, or another agent wrote there; "
-                "delete the state folder to begin a new generation",
-            )
-        return None
-
-    def _place_without(self, running: GenerationId) -> Place | None:
-        """Nothing of the running generation is there: all of it has to be in the spool still. Generations
-        before it end where the store has them; what the store has not got of them follows."""
-        place = self._spool.beginning
-        for generation in self._spool.generations():
-            if generation != running:
-                unit = self._newest(generation).unit
-                found = self._spool.place_after(parse_unit_header(unit)) if unit is not None else None
-                place = found[0] if found is not None else place
-        first = self._spool.first_of(running)
-        if first is not None and (first[1].txid_first != 1 or first[1].part > 1):
-            return None
-        return place
-
     def _announce(self, generation: GenerationId) -> None:
         """The generation's record goes before anything of it."""
         if generation in self._announced:
@@ -335,8 +329,12 @@ class Ship:
         record = self._state.record_of(generation)
         if record is not None:
             # One that exists is by an earlier run of ours: its name is random, and its units chain to it.
+            self._fence(generation)
             with contextlib.suppress(ObjectExists):
                 self._store.put(str(GenerationName(generation)), encode_record(record))
+                # Whoever takes over claims the lease and then looks for generations to close: it has seen this
+                # one, or we see its lease now.
+                self._enlist()
         self._announced.add(generation)
 
     # --- trouble ---------------------------------------------------------------------------------------
