@@ -65,6 +65,7 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 
 $(TEST_STAMP): $(RUN_STAMP)
 	@$(PIP) --editable '.[test,bench]'
+	@$(BIN)/python -m tests.support.servers.azure
 	@touch $@
 
 $(BENCH_STAMP): $(RUN_STAMP)

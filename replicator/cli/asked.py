@@ -18,7 +18,7 @@ from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, p
 from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
 from replicator.state import default_state_folder
 from replicator.status import read_status
-from replicator.store import Store, open_store
+from replicator.store import Store, connect
 
 if TYPE_CHECKING:
     # Configuration knows of all that an agent is made of; a restore from a URL needs none of it.
@@ -61,23 +61,23 @@ def find_store(source: str, config_path: str | None) -> Store:
     """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
     replicates (its first store), or else a folder."""
     if not source or "://" in source:
-        return open_store(source)
+        return connect(source)
     # In a disaster a broken configuration must not stand between a person and a folder they name.
     config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
     found = config.find(source) if config is not None else None
     if found is not None:
-        return open_store(found.stores[0])
+        return connect(found.stores[0])
     folder = state_folder_of(source)
     if folder is not None:
         stores = (read_status(folder) or {}).get("stores") or []
         if stores:
-            return open_store(str(stores[0]["url"]))
+            return connect(str(stores[0]["url"]))
     if os.path.isfile(source):
         raise UsageError(
             f"{source} is a file, and no agent is known to replicate it",
             hint="give the URL or the folder of its store, or the configuration with --config",
         )
-    return open_store(source)
+    return connect(source)
 
 
 def find_databases(database: str | None, state: str | None, config_path: str | None) -> list[DatabaseConfig]:

@@ -20,14 +20,15 @@ TEMPLATE = """\
 
 databases:
   - path: app.db            # a SQLite database in WAL mode; it need not exist yet
-    stores:                 # one or more: file:///folder, or a plain path
+    stores:                 # one or more: a path, file://, s3://, gs://, azure://, sftp://
       - backups/app
     # name: app.db          # for logs, status and as SOURCE; default: the file's name
     # state: /var/lib/replicator/app   # default: the folder .app.db-replicator beside the database
 
 # For all databases, or with the same keys for one of them:
-# ship_interval: 50ms       # a lone commit goes at once; under load, one object at most in this time
+# ship_interval: 50ms       # a lone commit goes at once; under load, one object at most in this time; elsewhere 1s
 # spool_limit: 1GiB         # what may queue for a store that is away, before a full backup replaces it
+# bandwidth: 10MiB          # a second, for each store; without it there is no limit
 # barrier: auto             # auto | never: may writers be held for milliseconds when the log gets huge?
 """
 
@@ -48,7 +49,8 @@ def show(ctx: click.Context, path: str | None) -> None:
     """Print the configuration as it is understood, with every default.
 
     JSON: `replicator-config` {databases [{name, path, stores[], state, ship_interval, spool_limit,
-    barrier}]}, durations and sizes as they are written in the file.
+    bandwidth, barrier}]}, durations and sizes as they are written in the file; `ship_interval` is that of the
+    first store, `bandwidth` null without a limit.
     """
     screen = screen_of(ctx)
     databases = [
@@ -57,8 +59,9 @@ def show(ctx: click.Context, path: str | None) -> None:
             "path": os.path.abspath(each.path),
             "stores": [open_store(store).url for store in each.stores],  # absolute, and without secrets
             "state": os.path.abspath(each.state_folder),
-            "ship_interval": format_duration(each.ship_interval),
+            "ship_interval": format_duration(each.interval_of(each.stores[0])),
             "spool_limit": format_size(each.spool_bytes_max),
+            "bandwidth": format_size(each.bandwidth) if each.bandwidth else None,
             "barrier": "auto" if each.barrier else "never",
         }
         for each in asked.needed_configuration(path).databases

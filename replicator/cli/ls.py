@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from replicator.browse import repositories_in
 from replicator.cli import asked
 from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, columns, count_text, screen_of, size_text
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import ObjectCorrupt, ReplicatorError
+from replicator.core.errors import ObjectCorrupt, ReplicatorError, RepositoryNotFound
 from replicator.core.full import decode_manifest
 from replicator.core.names import FullName, SegmentName
 from replicator.core.times import format_time
@@ -24,7 +25,7 @@ from replicator.restore import (
     oldest_point,
     read_repository,
 )
-from replicator.store import open_store
+from replicator.store import Store, connect
 
 # A manifest is read for its exact time and the size of its database as long as that costs next to nothing.
 MANIFEST_BYTES_CHEAP = 1 << 20
@@ -61,16 +62,23 @@ def ls(
     config: str | None,
 ) -> int:
     """List generations, full backups and live segments of SOURCE; without it, the databases of the
-    configuration.
+    configuration. Where SOURCE is a bucket or a folder with repositories in it, those are listed.
 
-    JSON: `replicator-listing`; without SOURCE a line `replicator-database` for each store of each.
+    JSON: `replicator-listing`; without SOURCE a line `replicator-database` for each store of each; of a place
+    with repositories a line `replicator-repository` {url} for each.
     """
     screen = screen_of(ctx)
     if source is None:
         _list_databases(screen, config)
         return 0
     chosen = Filter(kind, _time(screen, since), _time(screen, until))
-    repository = read_repository(asked.find_store(source, config))
+    store = asked.find_store(source, config)
+    try:
+        repository = read_repository(store)
+    except RepositoryNotFound:
+        if not _list_repositories(screen, store):
+            raise
+        return 0
     document = describe(repository, chosen)
     if screen.json:
         screen.document(document)
@@ -86,6 +94,19 @@ def _time(screen: Screen, text: str | None) -> int | None:
     return time.micros
 
 
+def _list_repositories(screen: Screen, store: Store) -> bool:
+    """Those below *store*, as the URLs to give next; whether there are any."""
+    found = False
+    for prefix in repositories_in(store):
+        found = True
+        url = f"{store.url.rstrip('/')}/{prefix}"
+        if screen.json:
+            screen.document({"kind": "replicator-repository", "url": url})
+        else:
+            screen.result(url)
+    return found
+
+
 # --- the databases of the configuration ----------------------------------------------------------------
 
 
@@ -95,7 +116,7 @@ def _list_databases(screen: Screen, config: str | None) -> None:
     rows = [("NAME", "DATABASE", "STORE", "OLDEST", "NEWEST")]
     for database in asked.needed_configuration(config).databases:
         for url in database.stores:
-            store = open_store(url)
+            store = connect(url)
             window: dict[str, Any] | None = None
             problem: str | None = None
             try:

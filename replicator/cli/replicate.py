@@ -41,11 +41,15 @@ ONCE_STORE_SECONDS = 30.0
 @click.option("--once", is_flag=True, help="Ship all that is committed, onto a full backup, and end.")
 @click.option("--state", metavar="DIR", help="State folder of the agent; beside the database.")
 @click.option(
-    "--ship-interval", type=DURATION, metavar="TIME", help="Objects under load, at most one each: 50ms."
+    "--ship-interval",
+    type=DURATION,
+    metavar="TIME",
+    help="Objects under load, at most one each: 50ms for a folder, 1s elsewhere.",
 )
 @click.option(
     "--spool-limit", type=SIZE, metavar="SIZE", help="What a store that is away may queue here: 1GiB."
 )
+@click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Bytes a second, for each store.")
 @click.option(
     "--barrier",
     type=click.Choice(["auto", "never"]),
@@ -65,6 +69,7 @@ def replicate(
     state: str | None,
     ship_interval: float | None,
     spool_limit: int | None,
+    bandwidth: int | None,
     barrier: str | None,
     take_over: bool,
     wait: bool | None,
@@ -92,6 +97,7 @@ def replicate(
             state=state or each.state,
             ship_interval=each.ship_interval if ship_interval is None else ship_interval,
             spool_bytes_max=each.spool_bytes_max if spool_limit is None else spool_limit,
+            bandwidth=each.bandwidth if bandwidth is None else bandwidth,
             barrier=each.barrier if barrier is None else barrier == "auto",
             take_over=take_over,
             wait=not once if wait is None else wait,

@@ -26,7 +26,7 @@ from replicator.core.times import format_time
 from replicator.files import lock_holder, read_json
 from replicator.restore import read_repository
 from replicator.status import read_status
-from replicator.store import open_store
+from replicator.store import connect
 
 _TIMES_OF_SOURCE = ("captured_observed", "pending_since")
 _TIMES_OF_STORE = ("shipped_observed", "oldest_unshipped", "unprotected_since")
@@ -154,7 +154,7 @@ def _window(
     if url is None:
         return None, "no store is known"
     try:
-        window = window_of(read_repository(open_store(url)))
+        window = window_of(read_repository(connect(url)))
     except ReplicatorError as exc:
         return None, str(exc)
     return window, None if window else "nothing can be restored yet"

@@ -23,7 +23,7 @@ from typing import IO, Any
 from replicator.core.times import format_time
 from replicator.core.wal import FRAME_HEADER_SIZE
 from replicator.restore import Repository, read_repository
-from replicator.store import open_store
+from replicator.store import connect
 
 LIVE_SECONDS = 4.0
 AFTER_SECONDS = 1.5
@@ -268,7 +268,7 @@ class Story:
             )
 
     def _repository(self) -> Repository:
-        return read_repository(open_store(str(self.store)))
+        return read_repository(connect(str(self.store)))
 
     def _generations(self) -> list[str]:
         return [str(each.generation) for each in self._repository().catalogue.generations]

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,11 +63,13 @@ class Running:
     """The command line while it runs, in a session of its own; killed with its children at the end of the
     context if it still does."""
 
-    def __init__(self, *arguments: object, cwd: Path) -> None:
+    def __init__(
+        self, *arguments: object, cwd: Path, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.process = subprocess.Popen(
             command(*arguments),
             cwd=cwd,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -313,6 +313,7 @@ def test_config_init_writes_what_show_understands(tmp_path: Path) -> None:
             "state": f"{tmp_path}/.app.db-replicator",
             "ship_interval": "50ms",
             "spool_limit": "1GiB",
+            "bandwidth": None,
             "barrier": "auto",
         }
     ]

@@ -190,7 +190,7 @@ def test_usage_is_refused_with_2(database: Path, inside: Inside, tmp_path: Path)
     (tmp_path / "bad.yml").write_text("databases: [{path: app.db, stores: [s], ship_intervall: 1s}]\n")
     (tmp_path / "url.yml").write_text("databases: [{path: app.db, stores: ['s3:foo']}]\n")
     refused = {
-        ("replicate", "app.db", "s3://bucket/app"): "no store of kind 's3'",
+        ("replicate", "app.db", "gopher://bucket/app"): "no store of kind 'gopher'",
         ("replicate", "app.db"): "no store is given",
         ("replicate", ""): "empty name",
         ("replicate", "", "store"): "empty name",

@@ -1,6 +1,7 @@
 """What a configuration may say: of one database, of several, in a file and by the Python interface."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from replicator.agent import Agent
 from replicator.config import DatabaseConfig, load_config
 from replicator.core.errors import ConfigError
 from tests.parts.rig import Rig
+from tests.support.app import App
 
 
 @pytest.mark.parametrize(
@@ -152,3 +154,47 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
     assert [("a.db", False), ("b.db", False)] == [
         (each.name, each.barrier) for each in load_config(str(path)).databases
     ]
+
+
+def test_each_kind_of_store_has_its_pace() -> None:
+    """50 ms for a folder, a second elsewhere; what is captured goes by the fastest; one that is set is for all."""
+    bucket, folder = "s3://bucket/app", "/backups/app"
+    both = DatabaseConfig("app.db", (bucket, folder))
+    alone = DatabaseConfig("app.db", (bucket,))
+    given = DatabaseConfig("app.db", (bucket, folder), ship_interval=5.0)
+
+    assert (1.0, 0.05, 0.05) == (both.interval_of(bucket), both.interval_of(folder), both.capture_interval)
+    assert (1.0, 0.0) == (both.ship_pause_of(bucket), both.ship_pause_of(folder))
+    assert (1.0, 0.0) == (alone.capture_interval, alone.ship_pause_of(bucket))
+    assert (1.0, 5.0, 5.0) == (
+        given.capture_interval,
+        given.ship_pause_of(bucket),
+        given.ship_pause_of(folder),
+    )
+
+
+@pytest.mark.parametrize("bandwidth", [0, -1, 1.5, "10MiB"])
+def test_a_bandwidth_is_a_number_of_bytes(bandwidth: Any) -> None:
+    """None is no limit; nothing else but a number above 0 is one."""
+    with pytest.raises(ConfigError, match="`bandwidth`"):
+        DatabaseConfig("app.db", ("/backups/app",), bandwidth=bandwidth)
+
+
+def test_a_bandwidth_is_kept(tmp_path: Path) -> None:
+    """`bandwidth` of the file reaches the store: half a megabyte at 256 KiB a second takes a second or more."""
+    rig = Rig(tmp_path)
+    with App(rig.database) as app:
+        app.execute("INSERT INTO t(body) VALUES(randomblob(500000))")
+        (tmp_path / "replicator.yml").write_text(
+            f"bandwidth: 256KiB\ndatabases:\n- {{path: {rig.database}, stores: [store]}}\n"
+        )
+        config = load_config(str(tmp_path / "replicator.yml"))
+        began = time.monotonic()
+        with Agent(config) as agent:
+            agent.wait_captured_and_shipped(30)
+            app.insert()
+            agent.wait_captured_and_shipped(30)
+        took = time.monotonic() - began
+
+    assert 262_144 == config.databases[0].bandwidth
+    assert took > 1.0

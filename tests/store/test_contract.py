@@ -8,29 +8,70 @@ from __future__ import annotations
 import random
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replicator.clock import Clock
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.store import Store
 from replicator.store.folder import FolderStore
+from replicator.store.limits import Bandwidth, FewAtATime
+from replicator.store.observe import ObservedStore
+from replicator.store.retry import RetryingStore
 from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.servers import azure, gcs, s3, sftp
 
 KINDS: dict[str, Callable[[Path], Store]] = {
     "folder": lambda folder: FolderStore(str(folder / "store")),
     "memory": lambda _: MemoryStore(),
     "faulty": lambda _: FaultyStore(MemoryStore()),
+    "retrying": lambda _: RetryingStore(MemoryStore()),
+    "few at a time": lambda _: FewAtATime(MemoryStore(), 2),
+    "bandwidth": lambda _: Bandwidth(MemoryStore(), 1 << 40, Clock(), time.sleep),
+    "observed": lambda _: ObservedStore(MemoryStore()),
 }
 
 
-@pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return KINDS[request.param](tmp_path)
+# Kinds behind a server: how to start it, and a store of its own on it for each test.
+SERVERS: dict[str, tuple[Callable[[Path], AbstractContextManager[Any]], Callable[[Any], Store]]] = {
+    "s3": (lambda _: s3.seaweed(), s3.store_on),
+    "gs": (lambda _: gcs.gcs_server(), gcs.store_on),
+    "azure": (lambda _: azure.azurite_server(), azure.store_on),
+    "sftp": (sftp.asyncssh_server, sftp.store_on),
+}
+ALL = [*KINDS, *SERVERS]
+
+Open = Callable[[str, Path], Store]
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """Opens an empty store of a kind; a server is started for the first one, and ends with the session."""
+    running: dict[str, Any] = {}
+    with ExitStack() as stack:
+
+        def open_one(kind: str, folder: Path) -> Store:
+            if kind in KINDS:
+                return KINDS[kind](folder)
+            start, store_on = SERVERS[kind]
+            if kind not in running:
+                running[kind] = stack.enter_context(start(tmp_path_factory.mktemp(kind)))
+            return store_on(running[kind])
+
+        yield open_one
+
+
+@pytest.fixture(params=ALL)
+def store(request: pytest.FixtureRequest, opened: Open, tmp_path: Path) -> Store:
+    return opened(request.param, tmp_path)
 
 
 def test_what_is_put_is_there(store: Store) -> None:
@@ -147,24 +188,38 @@ def without_nesting(names: set[str]) -> list[str]:
     return [each for each in sorted(names) if not any(other.startswith(each + "/") for other in names)]
 
 
+def _listing_is_in_order(store: Store, names: set[str], data: st.DataObject) -> None:
+    kept = without_nesting(names)
+    for each in kept:
+        store.put(each, bytes(len(each)))
+    somewhere = st.sampled_from(kept) if kept else st.just("a")
+    cut = somewhere.flatmap(lambda text: st.integers(0, len(text)).map(lambda at: text[:at]))
+    prefix = data.draw(st.one_of(st.just(""), cut, name), label="prefix")
+    after = data.draw(st.one_of(st.just(""), somewhere, cut, name, cut.map(lambda t: t + "~")), label="after")
+    wanted = [Listed(n, len(n)) for n in kept if n.startswith(prefix) and n > after]
+
+    assert wanted == list(store.list(prefix, after))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(names=st.sets(name, max_size=14), data=st.data())
-def test_a_listing_is_in_the_order_of_names(kind: str, names: set[str], data: st.DataObject) -> None:
+@settings(deadline=None)  # disks and machines are slow now and then
+def test_a_listing_is_in_the_order_of_names(
+    opened: Open, kind: str, names: set[str], data: st.DataObject
+) -> None:
     """Everything with the prefix and after the mark, by whole names, each once, with its size."""
     with tempfile.TemporaryDirectory() as folder:
-        store = KINDS[kind](Path(folder))
-        kept = without_nesting(names)
-        for each in kept:
-            store.put(each, bytes(len(each)))
-        somewhere = st.sampled_from(kept) if kept else st.just("a")
-        cut = somewhere.flatmap(lambda text: st.integers(0, len(text)).map(lambda at: text[:at]))
-        prefix = data.draw(st.one_of(st.just(""), cut, name), label="prefix")
-        after = data.draw(
-            st.one_of(st.just(""), somewhere, cut, name, cut.map(lambda t: t + "~")), label="after"
-        )
-        wanted = [Listed(n, len(n)) for n in kept if n.startswith(prefix) and n > after]
+        _listing_is_in_order(opened(kind, Path(folder)), names, data)
 
-        assert wanted == list(store.list(prefix, after))
+
+@pytest.mark.parametrize("kind", SERVERS)
+@given(names=st.sets(name, max_size=14), data=st.data())
+@settings(max_examples=15, deadline=None)  # each is a store of its own, with a login of its own
+def test_a_listing_of_a_server_is_in_the_order_of_names(
+    opened: Open, kind: str, names: set[str], data: st.DataObject
+) -> None:
+    """The same, with fewer examples."""
+    _listing_is_in_order(opened(kind, Path()), names, data)
 
 
 def test_a_listing_of_nothing_is_empty(store: Store) -> None:

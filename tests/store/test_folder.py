@@ -331,7 +331,6 @@ def test_a_relative_path_is_below_the_working_folder(tmp_path: Path, monkeypatch
     [
         "",
         "a\0b",
-        "s3://bucket",
         "http://host/path",
         "file://host/path",
         "file://relative",
