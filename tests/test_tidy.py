@@ -38,6 +38,11 @@ HOME_OF_TECHNOLOGY = {
     "apsw": "replicator/source/",
     "watchdog": "replicator/source/watcher.py",
     "sqlite3": "replicator/demo/",
+    "obstore": "replicator/store/s3",
+    "paramiko": "replicator/store/sftp_",
+    "google": "replicator/store/gcs.py",
+    "azure": "replicator/store/azure.py",
+    "tenacity": "replicator/store/retry.py",
 }
 
 LINES_OF_MODULE_MAX = 400  # stricter than the projects we learnt from; a new one can afford it
