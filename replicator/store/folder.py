@@ -9,11 +9,12 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreUnavailable
 from replicator.files import make_folder, mapped_errors, publish_once, sync_folder
+from replicator.store.folders import walk
 
 _SPECIAL = re.compile("[%?#]")
 
@@ -76,8 +77,7 @@ class FolderStore:
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Files only; links and our own temporary files are passed over."""
         with mapped_errors(f"cannot list {self._root}"):
-            start = prefix.rpartition("/")[0]
-            yield from self._walk(start, prefix, after)
+            yield from walk(self._entries, _size, prefix, after)
 
     def delete(self, name: str) -> None:
         path = self._path(name)
@@ -98,24 +98,19 @@ class FolderStore:
         assert all(part not in ("", ".", "..") for part in parts), name
         return os.path.join(self._root, *parts)
 
-    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Listed]:
-        """In the order of whole names: a folder sorts as its name with the slash behind it."""
+    def _entries(self, folder: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
         try:
             with os.scandir(os.path.join(self._root, folder) if folder else self._root) as found:
-                entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
+                return [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
         except (FileNotFoundError, NotADirectoryError):
-            return
-        entries.sort(key=lambda entry: entry[0])
-        for key, entry in entries:
-            name = f"{folder}/{key}" if folder else key
-            if key.endswith("/"):
-                reachable = name.startswith(prefix) or prefix.startswith(name)
-                if reachable and not (name < after and not after.startswith(name)):
-                    yield from self._walk(name[:-1], prefix, after)
-            elif name.startswith(prefix) and name > after and not key.startswith("."):
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file(follow_symlinks=False):
-                        yield Listed(name, entry.stat(follow_symlinks=False).st_size)
+            return []
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    with contextlib.suppress(FileNotFoundError):
+        if entry.is_file(follow_symlinks=False):
+            return entry.stat(follow_symlinks=False).st_size
+    return None
 
 
 def _no_follow(path: str, flags: int) -> int:

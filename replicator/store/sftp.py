@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from replicator.core.catalogue import Listed
@@ -23,6 +23,7 @@ from replicator.core.errors import (
     UsageError,
 )
 from replicator.store import sftp_session as wire
+from replicator.store.folders import walk
 from replicator.store.sftp_publish import Publisher, clear_leftovers, look
 from replicator.store.sftp_session import Attributes, Dropped, Refused, Session
 from replicator.store.sftp_url import parse_sftp_url, shown
@@ -125,7 +126,7 @@ class SftpStore:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Files only; links and our own temporary files are passed over. A folder is read when it is reached."""
-        return self._walk(prefix.rpartition("/")[0], prefix, after)
+        return walk(self._entries_of, lambda attributes: attributes.size or 0, prefix, after)
 
     def delete(self, name: str) -> None:
         path = self._path(name)
@@ -162,18 +163,9 @@ class SftpStore:
             raise ObjectCorrupt(f"{name} is a symbolic link", name=name)
         raise ObjectNotFound(name)
 
-    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Listed]:
-        """In the order of whole names: a folder sorts as its name with the slash behind it."""
+    def _entries_of(self, folder: str) -> Iterable[tuple[str, Attributes]]:
         with self._mapped(f"cannot list {folder or 'the store'}"):
-            found = self._pool.run(lambda session: _entries(session, self._path(folder)))
-        for key, attributes in sorted(found, key=lambda entry: entry[0]):
-            name = f"{folder}/{key}" if folder else key
-            if key.endswith("/"):
-                reachable = name.startswith(prefix) or prefix.startswith(name)
-                if reachable and not (name < after and not after.startswith(name)):
-                    yield from self._walk(name[:-1], prefix, after)
-            elif name.startswith(prefix) and name > after and not key.startswith("."):
-                yield Listed(name, attributes.size or 0)
+            return self._pool.run(lambda session: _entries(session, self._path(folder)))
 
     def _path(self, name: str) -> str:
         if not name:
