@@ -33,7 +33,7 @@ from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
     PROBES,
-    PutOnceProbe,
+    PutOnce,
     first_setting,
     http_error,
     network_error,
@@ -182,23 +182,14 @@ class AzureStore:
         self._prefix = f"{prefix}/" if prefix else ""
         self._made = threading.Lock()  # of the client, for an assignment only
         self._client: ContainerClient | None = None
-        self._probe = PutOnceProbe(self.url, self._put, self.delete)
+        self._once_only = PutOnce(self.url, self._put, self._size, self.delete)
 
     @property
     def url(self) -> str:
         return f"azure://{self._access.account}/{self._container}/{self._prefix}".rstrip("/")
 
     def put(self, name: str, data: bytes) -> None:
-        data = bytes(data)
-        if not self._probe.kept() and self._size(name) is not None:
-            raise ObjectExists(name)
-        try:
-            self._put(name, data)
-        except StoreDenied:
-            # Who may create and not replace is denied a name that is taken, and has to learn that it is.
-            if self._is_seen(name):
-                raise ObjectExists(name) from None
-            raise
+        self._once_only.put(name, data)
 
     def get(self, name: str) -> bytes:
         with self._errors("read", name):
@@ -263,12 +254,6 @@ class AzureStore:
                 if exc.status_code == 416:
                     return b""
                 raise
-
-    def _is_seen(self, name: str) -> bool:
-        try:
-            return self._size(name) is not None
-        except StoreError:
-            return False
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""

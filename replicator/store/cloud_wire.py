@@ -201,27 +201,52 @@ def causes_of(exc: BaseException) -> Iterator[BaseException]:
 # --- put-once
 
 
-class PutOnceProbe:
+class PutOnce:
     """Finds out once, before the first put, whether the server keeps the precondition it is sent.
 
-    Threads that come at the same time each probe for themselves: nobody waits for another's network.
+    Threads that come at the same time each probe for themselves: nobody waits for another's network. *size*
+    is None of a name that is free.
     """
 
-    def __init__(self, url: str, put: Callable[[str, bytes], None], delete: Callable[[str], None]) -> None:
-        self._url, self._put, self._delete = url, put, delete
-        self._kept: bool | None = None
+    def __init__(
+        self,
+        url: str,
+        put: Callable[[str, bytes], None],
+        size: Callable[[str], int | None],
+        delete: Callable[[str], None],
+    ) -> None:
+        self._url, self._put, self._size, self._delete = url, put, size, delete
+        self._known: bool | None = None
 
-    def kept(self) -> bool:
+    def put(self, name: str, data: bytes) -> None:
+        data = bytes(data)
+        if not self._kept() and self._size(name) is not None:
+            raise ObjectExists(name)
+        try:
+            self._put(name, data)
+        except StoreDenied:
+            # Who may create and not replace is denied a name that is taken, and has to learn that it is.
+            if self._is_seen(name):
+                raise ObjectExists(name) from None
+            raise
+
+    def _is_seen(self, name: str) -> bool:
+        try:
+            return self._size(name) is not None
+        except StoreError:
+            return False
+
+    def _kept(self) -> bool:
         """Whether put-once is the server's doing. Raises what the first put would have raised."""
-        if self._kept is None:
+        if self._known is None:
             kept = self._probe()
-            if not kept and self._kept is None:
+            if not kept and self._known is None:
                 log.warning(
                     "store.put-once-unsure",
                     extra={"store": self._url, "reason": "the server ignores preconditions"},
                 )
-            self._kept = kept
-        return self._kept
+            self._known = kept
+        return self._known
 
     def _probe(self) -> bool:
         name = PROBES + secrets.token_hex(8)

@@ -27,7 +27,6 @@ from replicator.core.errors import (
     ObjectExists,
     ObjectNotFound,
     StoreDenied,
-    StoreError,
     StoreUnavailable,
     UsageError,
 )
@@ -36,7 +35,7 @@ from replicator.store.cloud_wire import (
     IDLE_SECONDS,
     PROBES,
     Pieces,
-    PutOnceProbe,
+    PutOnce,
     causes_of,
     http_error,
     network_error,
@@ -136,23 +135,14 @@ class GcsStore:
         self._made = threading.Lock()  # of the client, for an assignment only
         self._client: Any = None
         self._session: Any = None
-        self._probe = PutOnceProbe(self.url, self._put, self.delete)
+        self._once_only = PutOnce(self.url, self._put, self._size, self.delete)
 
     @property
     def url(self) -> str:
         return f"gs://{self._bucket_name}/{self._prefix}".rstrip("/")
 
     def put(self, name: str, data: bytes) -> None:
-        data = bytes(data)
-        if not self._probe.kept() and self._size(name) is not None:
-            raise ObjectExists(name)
-        try:
-            self._put(name, data)
-        except StoreDenied:
-            # Who may create and not replace is denied a name that is taken, and has to learn that it is.
-            if self._is_seen(name):
-                raise ObjectExists(name) from None
-            raise
+        self._once_only.put(name, data)
 
     def get(self, name: str) -> bytes:
         _, data = self._download(name, {})
@@ -245,12 +235,6 @@ class GcsStore:
             if answer.status_code == 200 and expected and expected[1] != actual:
                 raise StoreUnavailable(f"cannot read {name} at {self.url}: it was damaged on the way")
             return answer.status_code, data
-
-    def _is_seen(self, name: str) -> bool:
-        try:
-            return self._size(name) is not None
-        except StoreError:
-            return False
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""

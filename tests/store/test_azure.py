@@ -551,7 +551,7 @@ def test_a_slow_line_is_no_time_out(answers: Answers, monkeypatch: pytest.Monkey
     monkeypatch.setattr(azure, "CONNECT_SECONDS", 0.5)
     answers.slowness, answers.status = 0.05, 201
     store = store_at(answers.endpoint)
-    store._probe._kept = True  # type: ignore[attr-defined]  # what it finds is not the question here
+    store._once_only._known = True  # type: ignore[attr-defined]  # what it finds is not the question here
     began = time.monotonic()
     store.put("big", bytes(8 * 1024 * 1024))
 

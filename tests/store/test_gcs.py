@@ -427,7 +427,7 @@ def test_credentials_that_may_not_replace_meet_what_exists(
     def denied(name: str, data: bytes) -> None:
         raise StoreDenied(f"no storage.objects.delete on {name}")
 
-    monkeypatch.setattr(store, "_put", denied)
+    monkeypatch.setattr(store._once_only, "_put", denied)  # type: ignore[attr-defined]
     with pytest.raises(ObjectExists):
         store.put("taken", b"second")
     with pytest.raises(StoreDenied):
@@ -529,7 +529,7 @@ def test_a_slow_line_is_no_time_out(answers: Answers, monkeypatch: pytest.Monkey
     monkeypatch.setattr(gcs, "CONNECT_SECONDS", 0.5)
     answers.slowness = 0.05
     store = store_at(answers.endpoint)
-    store._probe._kept = True  # type: ignore[attr-defined]  # what it finds is not the question here
+    store._once_only._known = True  # type: ignore[attr-defined]  # what it finds is not the question here
     began = time.monotonic()
     store.put("big", bytes(8 * 1024 * 1024))
 
