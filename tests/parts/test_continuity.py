@@ -382,6 +382,14 @@ def holds_zero(agent: Agent) -> bool:
     return follow is not None and follow.capture is not None and follow.capture._mark.zero
 
 
+def rest_in_zero(agent: Agent, app: App) -> None:
+    """Three commits, shipped and moved, and mark 0 held over them."""
+    app.insert(3)
+    agent.wait_captured_and_shipped(20)
+    app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    wait_until(agent, lambda: holds_zero(agent))
+
+
 def test_a_touched_file_is_compared_and_ends_nothing(rig: Rig) -> None:
     """New times, the same content."""
     with App(rig.database) as app, rig.agent() as agent:
@@ -404,10 +412,7 @@ def test_a_touched_file_is_compared_and_ends_nothing(rig: Rig) -> None:
 def test_a_mode_or_a_link_of_the_file_is_no_write(rig: Rig) -> None:
     """A hard link as a backup makes it, and chmod: nothing is compared."""
     with App(rig.database) as app, rig.agent() as agent:
-        app.insert(3)
-        agent.wait_captured_and_shipped(20)
-        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        wait_until(agent, lambda: holds_zero(agent))
+        rest_in_zero(agent, app)
         capture = agent._followers[0]._follow.capture  # type: ignore[union-attr]
         assert capture is not None
         os.chmod(rig.database, 0o640)
@@ -423,10 +428,7 @@ def test_a_file_that_is_touched_while_a_commit_is_captured_ends_nothing(
 ) -> None:
     """Found too late to compare first: it is compared next, and what was not captured is captured then."""
     with App(rig.database) as app, rig.agent() as agent:
-        app.insert(3)
-        agent.wait_captured_and_shipped(20)
-        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        wait_until(agent, lambda: holds_zero(agent))
+        rest_in_zero(agent, app)
         function, touched = getattr(Capture, name), []
 
         def touching(self: Capture, *arguments: object) -> object:
@@ -456,10 +458,7 @@ def test_a_file_that_is_touched_all_the_while_is_followed_all_the_same(
             os.utime(rig.database)
 
     with App(rig.database) as app, rig.agent() as agent:
-        app.insert(3)
-        agent.wait_captured_and_shipped(20)
-        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        wait_until(agent, lambda: holds_zero(agent))
+        rest_in_zero(agent, app)
         before = _captured(agent)
         toucher = threading.Thread(target=touch)
         toucher.start()

