@@ -124,12 +124,12 @@ class Spool:
         with self._lock:
             self._written = Place(number, offset + len(unit))
             self._sizes[number] = offset + len(unit)
-            self._remember(Place(number, offset), unit)
+            self._remember(Place(number, offset), header, unit)
             if header.commits:
                 self._end, self._last = self._written, Place(number, offset)
 
-    def _remember(self, place: Place, unit: bytes) -> None:
-        self._recent[place] = parse_unit_header(unit), unit
+    def _remember(self, place: Place, header: UnitHeader, unit: bytes) -> None:
+        self._recent[place] = header, unit
         self._recent_bytes += len(unit)
         while self._recent_bytes > RECENT_BYTES:
             _, forgotten = self._recent.pop(next(iter(self._recent)))

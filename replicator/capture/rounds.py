@@ -111,6 +111,7 @@ class Capture:
             seen = self._look()
             fresh = self._fresh(seen)
             grew = self._sight(seen, now)
+            self.pace.asked = bool(fresh or self.pace.asked) and self.database.checkpointed_elsewhere
             if fresh and self.pace.due(now, fresh_bytes=fresh * self._frame_bytes, mark_zero=self._mark.zero):
                 self._round(seen)
                 fresh = 0

@@ -13,18 +13,15 @@ RELOOK_MAX_SECONDS = 0.1
 RELOOK_FOR_SECONDS = 2.0
 # Commits this close together are followed on a timer, with events switched off.
 SUSTAINED_SECONDS = 0.25
-# The timer. A look is cheap, waking up for it is not (0.1 ms of a core): what is looked for between captures
+# The timer. A look is cheap, waking up for it is not (0.2 ms of a core): what is looked for between captures
 # is only who waits for our read mark, and when a commit came, to the precision of recorded times.
 POLL_MIN_SECONDS = 0.0025
-POLL_MAX_SECONDS = 0.025
+POLL_MAX_SECONDS = 0.05
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 8 << 20
-# A FULL, RESTART or TRUNCATE checkpoint that waits for our read mark keeps writers out and moves nothing, so all
-# there is to see is a log that stands still. After this long without a new frame we make way: it has asked for
-# the third time, 18 ms after it began, or is just about to, and the time after that will be 33 ms.
-STILL_SECONDS = 0.015
-# Once made way for, it moves frames and waits for us a second time: looked for closely, or it is 53 ms.
-POLL_STILL_SECONDS = 0.005
+# A checkpoint that we made way for moves frames and waits for us a second time. It asks after 1, 3, 8, 18, 33, 53
+# ms, so it is looked for closely, and goes on the first time it asks after we are out of its way.
+POLL_ASKED_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -36,6 +33,8 @@ class Pace:
     grew: float = float("-inf")
     captured: float = float("-inf")
     relook: float = RELOOK_FIRST_SECONDS
+    asked: bool = False
+    """Whether, at the last look, another process was at a checkpoint, and may be waiting for our read mark."""
 
     def wake(self, now: float) -> None:
         """Something may have happened: look soon and often again."""
@@ -46,25 +45,17 @@ class Pace:
     def poll(self) -> float:
         return min(POLL_MAX_SECONDS, max(POLL_MIN_SECONDS, self.interval / 3))
 
-    @property
-    def still(self) -> float:
-        """Who asked for rare captures gets rare looks: a checkpoint is made way for that much later."""
-        return max(STILL_SECONDS, self.poll)
-
     def sustained(self, now: float) -> bool:
         """Whether commits keep coming, so that events tell nothing new."""
         return now - self.grew < SUSTAINED_SECONDS
 
     def next_look(self, now: float, *, pending: bool) -> float | None:
         """Seconds until the next look; None to rest until woken. *pending*: frames wait for their interval."""
-        due = max(0.0, self.captured + self.interval - now)
-        if self.sustained(now):
-            left = self.still - (now - self.grew)
-            if left <= 0:
-                return min(self.poll, POLL_STILL_SECONDS, due if pending else POLL_STILL_SECONDS)
-            return min(self.poll, due, left) if pending else self.poll
+        poll = min(self.poll, POLL_ASKED_SECONDS) if self.asked else self.poll
         if pending:
-            return due
+            return min(poll, max(0.0, self.captured + self.interval - now))
+        if self.asked or self.sustained(now):
+            return poll
         if now - max(self.woken, self.grew) >= RELOOK_FOR_SECONDS:
             return None
         delay, self.relook = self.relook, min(self.relook * 2, RELOOK_MAX_SECONDS)
@@ -74,11 +65,10 @@ class Pace:
         """Whether the new frames are to be captured now.
 
         At once after quiet, then once an interval; and at once where our read mark may be in somebody's way:
-        mark 0 blocks a FULL checkpoint, any other one every checkpoint that wants more than PASSIVE.
+        any mark in that of a checkpoint that wants more than PASSIVE, mark 0 already in that of a FULL one.
         """
-        if mark_zero or fresh_bytes >= BACKLOG_BYTES or now - self.captured >= self.interval:
-            return True
-        return now - self.grew >= self.still
+        overdue = fresh_bytes >= BACKLOG_BYTES or now - self.captured >= self.interval
+        return overdue or mark_zero or self.asked
 
 
 # Coalescing begins when the log is above a mark, still grows, and much came at once. It ends when for this long

@@ -18,6 +18,7 @@ import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from replicator.core import varint
 from replicator.core.checksum import SHORT_HASH_SIZE
@@ -76,8 +77,8 @@ class UnitHeader:
     observed_first: int
     observed_last: int
     chain_before: bytes
-    entries_bytes: int = 0
-    payload_bytes: int = 0
+    entries_bytes: int
+    payload_bytes: int
 
     @property
     def size(self) -> int:
@@ -139,10 +140,21 @@ def _digest(*pieces: bytes | bytearray | memoryview) -> bytes:
     return whole.digest()[:TRAILER_SIZE]
 
 
-def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[Block]) -> tuple[bytes, bytes]:
-    """The unit's final bytes and its digest; the header's lengths are filled in here."""
+class Body(NamedTuple):
+    """Entries and blocks as they are stored; the entries come first."""
+
+    content: bytearray
+    entries_bytes: int
+
+    @property
+    def payload_bytes(self) -> int:
+        return len(self.content) - self.entries_bytes
+
+
+def encode_body(entries: Sequence[Entry], blocks: Sequence[Block]) -> Body:
+    """What lies between header and trailer; the header has to know how long it is."""
     body = bytearray()
-    observed = header.observed_first
+    observed = entries[0].observed
     for entry in entries:
         varint.put(body, entry.span)
         varint.put(body, entry.observed - observed)
@@ -158,6 +170,11 @@ def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[B
     entries_bytes = len(body)
     for block in blocks:
         write_block(body, block)
+    return Body(body, entries_bytes)
+
+
+def encode_unit(header: UnitHeader, body: Body) -> tuple[bytes, bytes]:
+    """The unit's final bytes and its digest."""
     flags = (
         (_PART if header.part else 0)
         | (_LAST_PART if header.last_part else 0)
@@ -170,10 +187,10 @@ def encode_unit(header: UnitHeader, entries: Sequence[Entry], blocks: Sequence[B
         bytes.fromhex(header.generation), header.epoch, cursor.frames,
         header.txid_first, header.txid_last - header.txid_first, *cursor.salt, *cursor.checksum,
         header.observed_first, header.observed_last - header.observed_first, header.chain_before,
-        entries_bytes, len(body) - entries_bytes,
+        header.entries_bytes, header.payload_bytes,
     )  # fmt: skip
-    digest = _digest(head, body)
-    return b"".join((head, body, digest)), digest
+    digest = _digest(head, body.content)
+    return b"".join((head, body.content, digest)), digest
 
 
 def parse_unit_header(data: bytes | memoryview) -> UnitHeader:

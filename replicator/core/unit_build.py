@@ -11,7 +11,7 @@ from replicator.core.cursor import WalCursor
 from replicator.core.page_delta import PageImage, Step, encode_blocks
 from replicator.core.position import GenerationId
 from replicator.core.times import MICROS_PER_SECOND
-from replicator.core.unit import CHAIN_SIZE, Entry, UnitHeader, encode_unit
+from replicator.core.unit import CHAIN_SIZE, Entry, UnitHeader, encode_body, encode_unit
 from replicator.core.wal import LoggedTransaction
 
 # What is held in memory at once: page images of a unit and their previous versions. A larger transaction
@@ -137,6 +137,8 @@ def build_unit(
         entries.append(Entry(txid, each.span, *times, each.pages_after, pgnos, short, rolling or 0))
         steps.append(Step(each.images, pages, each.pages_after))
         pages = each.pages_after
+    blocks = encode_blocks(steps, versions.before, page_size=lineage.page_size, codec=lineage.codec)
+    body = encode_body(entries, blocks)
     header = UnitHeader(
         **_lineage_fields(lineage),
         txid_first=tip.txid + 1,
@@ -149,9 +151,10 @@ def build_unit(
         observed_first=entries[0].observed,
         observed_last=entries[-1].observed,
         chain_before=tip.chain[:CHAIN_SIZE],
+        entries_bytes=body.entries_bytes,
+        payload_bytes=body.payload_bytes,
     )
-    blocks = encode_blocks(steps, versions.before, page_size=lineage.page_size, codec=lineage.codec)
-    unit, digest = encode_unit(header, entries, blocks)
+    unit, digest = encode_unit(header, body)
     return Built(unit, header, Tip(txid, digest, rolling, pages, entries[-1].observed, cursor))
 
 
@@ -185,6 +188,9 @@ def build_parts(
             tuple(image.pgno for image in images), tuple(map(short_hash, hashes)),
             (rolling or 0) if last else 0,
         )  # fmt: skip
+        step = Step(images, tip.pages, transaction.commit_pages)
+        blocks = encode_blocks([step], versions.before, page_size=lineage.page_size, codec=lineage.codec)
+        body = encode_body([entry], blocks)
         header = UnitHeader(
             **_lineage_fields(lineage),
             txid_first=tip.txid + 1,
@@ -197,10 +203,10 @@ def build_parts(
             observed_first=seen.observed,
             observed_last=seen.observed,
             chain_before=chain[:CHAIN_SIZE],
+            entries_bytes=body.entries_bytes,
+            payload_bytes=body.payload_bytes,
         )
-        step = Step(images, tip.pages, transaction.commit_pages)
-        blocks = encode_blocks([step], versions.before, page_size=lineage.page_size, codec=lineage.codec)
-        unit, chain = encode_unit(header, [entry], blocks)
+        unit, chain = encode_unit(header, body)
         if last:
             yield Built(unit, header, Tip(
                 tip.txid + span, chain, rolling, transaction.commit_pages, seen.observed, cursor

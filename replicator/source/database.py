@@ -27,6 +27,7 @@ from replicator.core.wal import (
     parse_frame_header,
     parse_header,
 )
+from replicator.source.checkpoint_lock import CheckpointLock
 from replicator.source.connection import (
     FileIdentity,
     MappedSqliteErrors,
@@ -74,6 +75,7 @@ class Database:
         self._checkpointer: apsw.Connection | None = None
         self._scanner: apsw.Connection | None = None
         self._writer: apsw.Connection | None = None
+        self._checkpoint_lock: CheckpointLock | None = None
         self._header_bytes = b""
         self._header: WalHeader | None = None
         self._scanning = threading.Lock()
@@ -90,6 +92,8 @@ class Database:
                 prepare(self._observer)
                 self._observer.execute(_TOUCH).fetchall()
                 self.identities = main, *identities_of(self.path)[1:]
+                shm = self.identities[2]
+                self._checkpoint_lock = CheckpointLock(shm) if shm is not None else None
         except apsw.BusyError as exc:
             self.close()
             raise SourceError(f"{self.path} is locked by another process: {exc}") from exc
@@ -106,7 +110,7 @@ class Database:
                     connection.close()
             self._observer = self._checkpointer = self._scanner = self._writer = None
             self._readers = [None, None]
-            self.identities = None
+            self.identities = self._checkpoint_lock = None
 
     def rest(self) -> None:
         """Close what is only needed while something happens: most databases of many are at rest."""
@@ -141,6 +145,11 @@ class Database:
         """Compares equal as long as nobody wrote to the main file; a mode or a link that changed is no write."""
         change = change_of(self.path)
         return None if change is None else change[:3]
+
+    @property
+    def checkpointed_elsewhere(self) -> bool:
+        """Whether another process checkpoints, or waits until it can; True also where nobody can say."""
+        return self._checkpoint_lock is None or self._checkpoint_lock.held
 
     # --- looking ---------------------------------------------------------------------------------------
 

@@ -28,13 +28,10 @@ class FolderStore:
 
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)
+        # Only what would not come back: people read it, and their paths have spaces and letters of all kinds.
+        self.url = "file://" + _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", self._root)
         self._made: set[str] = set()
         self._device: int | None = None  # of the root, from the first put on
-
-    @property
-    def url(self) -> str:
-        # Only what would not come back: people read it, and their paths have spaces and letters of all kinds.
-        return "file://" + _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", self._root)
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)

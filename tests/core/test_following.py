@@ -9,13 +9,12 @@ from replicator.core.following import (
     BACKLOG_BYTES,
     CALM_FRAMES_PER_SECOND,
     MUCH_FRAMES,
+    POLL_ASKED_SECONDS,
     POLL_MAX_SECONDS,
     POLL_MIN_SECONDS,
-    POLL_STILL_SECONDS,
     RELOOK_FIRST_SECONDS,
     RELOOK_FOR_SECONDS,
     RELOOK_MAX_SECONDS,
-    STILL_SECONDS,
     SUSTAINED_SECONDS,
     Overload,
     Pace,
@@ -60,33 +59,41 @@ def test_an_event_begins_the_looks_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("woken", "grew", "captured", "interval", "pending", "delay"),
+    ("woken", "grew", "captured", "interval", "pending", "asked", "delay"),
     [
         # seconds ago, all of them
-        (LONG_AGO, LONG_AGO, LONG_AGO, 1.0, False, None),  # at rest
-        (RELOOK_FOR_SECONDS, LONG_AGO, LONG_AGO, 1.0, False, None),
-        (RELOOK_FOR_SECONDS - 0.01, LONG_AGO, LONG_AGO, 1.0, False, RELOOK_FIRST_SECONDS),
-        (LONG_AGO, RELOOK_FOR_SECONDS - 0.01, LONG_AGO, 1.0, False, RELOOK_FIRST_SECONDS),
-        (LONG_AGO, 1.0, 0.25, 1.0, True, 0.75),  # frames wait for their interval
-        (LONG_AGO, 1.0, 3.0, 1.0, True, 0.0),
-        (LONG_AGO, 1.0, LONG_AGO, 1.0, True, 0.0),
-        (0.0, 1.0, 0.25, 1.0, True, 0.75),
-        (0.0, 0.0, 0.0, 1.0, False, POLL_MAX_SECONDS),  # commits keep coming: on the timer
-        (0.0, STILL_SECONDS / 2, 0.0, 1.0, False, POLL_MAX_SECONDS),
-        (0.0, 0.0, 0.0, 0.03, False, 0.01),
-        (0.0, STILL_SECONDS / 2, 0.0, 1.0, True, POLL_MAX_SECONDS - STILL_SECONDS / 2),  # no later than still
-        (0.0, 0.01, 0.0, 0.03, True, STILL_SECONDS - 0.01),
-        (0.0, SUSTAINED_SECONDS - 0.01, 0.0, 1.0, False, POLL_STILL_SECONDS),  # somebody may wait for us
-        (0.0, 0.1, 0.0, 0.0, False, POLL_MIN_SECONDS),
-        (0.0, 0.1, 0.995, 1.0, True, 0.005),  # and never later than what waits is due
-        (0.0, 0.1, 2.0, 1.0, True, 0.0),
+        (LONG_AGO, LONG_AGO, LONG_AGO, 1.0, False, False, None),  # at rest
+        (RELOOK_FOR_SECONDS, LONG_AGO, LONG_AGO, 1.0, False, False, None),
+        (RELOOK_FOR_SECONDS - 0.01, LONG_AGO, LONG_AGO, 1.0, False, False, RELOOK_FIRST_SECONDS),
+        (LONG_AGO, RELOOK_FOR_SECONDS - 0.01, LONG_AGO, 1.0, False, False, RELOOK_FIRST_SECONDS),
+        (LONG_AGO, 1.0, 0.25, 1.0, True, False, POLL_MAX_SECONDS),  # frames wait for their interval
+        (LONG_AGO, 1.0, 0.99, 1.0, True, False, 0.01),
+        (LONG_AGO, 1.0, 3.0, 1.0, True, False, 0.0),
+        (LONG_AGO, 1.0, LONG_AGO, 1.0, True, False, 0.0),
+        (0.0, 0.0, 0.0, 1.0, False, False, POLL_MAX_SECONDS),  # commits keep coming: on the timer
+        (0.0, SUSTAINED_SECONDS - 0.01, 0.0, 1.0, False, False, POLL_MAX_SECONDS),
+        (0.0, 0.0, 0.0, 0.03, False, False, 0.01),
+        (0.0, 0.1, 0.0, 0.0, False, False, POLL_MIN_SECONDS),
+        (0.0, 0.1, 0.995, 1.0, True, False, 0.005),  # and never later than what waits is due
+        (0.0, 0.1, 2.0, 1.0, True, False, 0.0),
+        (0.0, 0.1, 0.5, 1.0, True, True, POLL_ASKED_SECONDS),  # somebody waits for us: closely
+        (0.0, 0.1, 0.5, 1.0, False, True, POLL_ASKED_SECONDS),
+        (0.0, 0.1, 0.999, 1.0, True, True, 0.001),
+        (0.0, 0.1, 0.0, 0.0, False, True, POLL_MIN_SECONDS),
+        (LONG_AGO, LONG_AGO, LONG_AGO, 1.0, False, True, POLL_ASKED_SECONDS),
     ],
 )
 def test_the_next_look(
-    woken: float, grew: float, captured: float, interval: float, pending: bool, delay: float | None
+    woken: float,
+    grew: float,
+    captured: float,
+    interval: float,
+    pending: bool,
+    asked: bool,
+    delay: float | None,
 ) -> None:
     """At rest never, after an event soon, with frames waiting at their time, under commits on a timer."""
-    pace = Pace(interval, woken=50 - abs(woken), grew=50 - abs(grew), captured=50 - abs(captured))
+    pace = Pace(interval, 50 - abs(woken), 50 - abs(grew), 50 - abs(captured), asked=asked)
 
     assert pytest.approx(delay) == pace.next_look(50.0, pending=pending)
 
@@ -101,25 +108,24 @@ def test_commits_are_sustained_for_a_quarter_of_a_second(ago: float, sustained: 
 
 
 @pytest.mark.parametrize(
-    ("since", "interval", "fresh_bytes", "still", "mark_zero", "due"),
+    ("since", "interval", "fresh_bytes", "mark_zero", "asked", "due"),
     [
-        # *since* the last capture, *still* since the last new frame, in seconds
-        (math.inf, 1.0, 1, 0.0, False, True),  # at once after quiet
-        (1.0, 1.0, 1, 0.0, False, True),  # once an interval
-        (0.75, 1.0, 1, 0.0, False, False),
-        (0.0, 0.0, 1, 0.0, False, True),  # an interval of zero is every commit
-        (0.0, 1.0, 1, 0.0, True, True),  # mark 0 blocks a FULL checkpoint
-        (0.0, 1.0, BACKLOG_BYTES, 0.0, False, True),
-        (0.0, 1.0, BACKLOG_BYTES - 1, 0.0, False, False),
-        (0.0, 1.0, 1, 2 * STILL_SECONDS, False, True),  # the log stands still: a checkpoint may wait for us
-        (0.0, 1.0, 1, STILL_SECONDS / 2, False, False),
+        # *since* the last capture, in seconds
+        (math.inf, 1.0, 1, False, False, True),  # at once after quiet
+        (1.0, 1.0, 1, False, False, True),  # once an interval
+        (0.75, 1.0, 1, False, False, False),
+        (0.0, 0.0, 1, False, False, True),  # an interval of zero is every commit
+        (0.0, 1.0, 1, True, False, True),  # mark 0 blocks a FULL checkpoint
+        (0.0, 1.0, 1, False, True, True),  # and any other one a checkpoint that is there
+        (0.0, 1.0, BACKLOG_BYTES, False, False, True),
+        (0.0, 1.0, BACKLOG_BYTES - 1, False, False, False),
     ],
 )
 def test_when_new_frames_are_captured(
-    since: float, interval: float, fresh_bytes: int, still: float, mark_zero: bool, due: bool
+    since: float, interval: float, fresh_bytes: int, mark_zero: bool, asked: bool, due: bool
 ) -> None:
-    """At once after quiet, then once an interval, and at once where our read mark is in somebody's way."""
-    pace = Pace(interval, captured=64.0 - since, grew=64.0 - still)
+    """At once after quiet, then once an interval, and at once where our read mark may be in somebody's way."""
+    pace = Pace(interval, captured=64.0 - since, asked=asked)
 
     assert due == pace.due(64.0, fresh_bytes=fresh_bytes, mark_zero=mark_zero)
 

@@ -15,7 +15,7 @@ from replicator.core import page_delta, unit_build
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD
 from replicator.core.position import GenerationId
-from replicator.core.unit import decode_unit, encode_unit, first_chain, follows
+from replicator.core.unit import decode_unit, encode_body, encode_unit, first_chain, follows
 from replicator.core.unit_apply import expand_unit
 from replicator.core.unit_build import (
     Hole,
@@ -161,7 +161,7 @@ def test_every_page_is_proved_by_its_hash() -> None:
     unit = decode_unit(writer.units[0])
     entry = unit.entries[0]
     forged = replace(entry, hashes=(entry.hashes[0], entry.hashes[1] ^ 1))
-    written, _ = encode_unit(unit.header, [forged], unit.blocks)
+    written, _ = encode_unit(unit.header, encode_body([forged], unit.blocks))
 
     with pytest.raises(ObjectCorrupt, match=r"page 4 of txid 0000000000000001 .* has another hash"):
         read_history(base, [written], lambda *_: None)

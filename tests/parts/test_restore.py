@@ -29,7 +29,7 @@ from replicator.core.errors import (
 from replicator.core.names import FullName, GenerationName, PackName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, RepositoryRecord, encode_record
-from replicator.core.unit import decode_unit, encode_unit, first_chain, parse_unit_header
+from replicator.core.unit import decode_unit, encode_body, encode_unit, first_chain, parse_unit_header
 from replicator.core.unit_build import Sighting
 from replicator.restore import (
     Progress,
@@ -448,7 +448,7 @@ def test_a_lying_checksum_fails_the_proof(shelf: Shelf, output: Path) -> None:
     (written,) = writer.commits(1)
     unit = decode_unit(written)
     entry = replace(unit.entries[0], rolling=unit.entries[0].rolling ^ 1)
-    shelf.segment([encode_unit(unit.header, [entry], unit.blocks)[0]])
+    shelf.segment([encode_unit(unit.header, encode_body([entry], unit.blocks))[0]])
     with pytest.raises(ProofFailed, match="checksum"):
         restore(shelf.store, output, verify="quick")
     assert [] == list(output.parent.iterdir())
