@@ -243,14 +243,14 @@ class Capture:
     def _round(self, seen: Observation) -> None:
         """Capture what was seen. The read transaction held keeps every frame of it, however old it is."""
         self._require_untouched_main()
-        began = self._clock.now()  # the interval is from look to look: what a round takes is part of it
+        began = self._clock.now()
         overloaded = self._overload.judge(
             began, seen, frame_bytes=self._frame_bytes, fresh_frames=self._fresh(seen)
         )
         while self._fresh(seen):
             self._write(seen, coalesce=overloaded)
         self._units.pages.forget_window()
-        self.pace.captured = began
+        self.pace.captured, self.pace.took = began, self._clock.now() - began
         self._on_captured()
 
     def _hand_over_in(self, seen: Observation, now: float) -> float | None:

@@ -17,6 +17,9 @@ SUSTAINED_SECONDS = 0.25
 # is only who waits for our read mark, and when a commit came, to the precision of recorded times.
 POLL_MIN_SECONDS = 0.0025
 POLL_MAX_SECONDS = 0.05
+# What a round takes is taken off the time until the next one, so that a commit waits no longer than the interval;
+# but no more than this share, or a busy database would be captured without a pause.
+TAKEN_OFF_MAX = 0.25
 # A backlog this large is captured whatever the interval says.
 BACKLOG_BYTES = 8 << 20
 # A checkpoint that we made way for moves frames and waits for us a second time. It asks after 1, 3, 8, 18, 33, 53
@@ -32,6 +35,7 @@ class Pace:
     woken: float = float("-inf")
     grew: float = float("-inf")
     captured: float = float("-inf")
+    took: float = 0.0
     relook: float = RELOOK_FIRST_SECONDS
     asked: bool = False
     """Whether, at the last look, another process was at a checkpoint, and may be waiting for our read mark."""
@@ -45,6 +49,11 @@ class Pace:
     def poll(self) -> float:
         return min(POLL_MAX_SECONDS, max(POLL_MIN_SECONDS, self.interval / 3))
 
+    @property
+    def due_at(self) -> float:
+        """When the next round begins, if nothing asks for an earlier one."""
+        return self.captured + self.interval - min(self.took, self.interval * TAKEN_OFF_MAX)
+
     def sustained(self, now: float) -> bool:
         """Whether commits keep coming, so that events tell nothing new."""
         return now - self.grew < SUSTAINED_SECONDS
@@ -53,7 +62,7 @@ class Pace:
         """Seconds until the next look; None to rest until woken. *pending*: frames wait for their interval."""
         poll = min(self.poll, POLL_ASKED_SECONDS) if self.asked else self.poll
         if pending:
-            return min(poll, max(0.0, self.captured + self.interval - now))
+            return min(poll, max(0.0, self.due_at - now))
         if self.asked or self.sustained(now):
             return poll
         if now - max(self.woken, self.grew) >= RELOOK_FOR_SECONDS:
@@ -67,7 +76,7 @@ class Pace:
         At once after quiet, then once an interval; and at once where our read mark may be in somebody's way:
         any mark in that of a checkpoint that wants more than PASSIVE, mark 0 already in that of a FULL one.
         """
-        overdue = fresh_bytes >= BACKLOG_BYTES or now - self.captured >= self.interval
+        overdue = fresh_bytes >= BACKLOG_BYTES or now >= self.due_at
         return overdue or mark_zero or self.asked
 
 

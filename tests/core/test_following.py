@@ -130,6 +130,20 @@ def test_when_new_frames_are_captured(
     assert due == pace.due(64.0, fresh_bytes=fresh_bytes, mark_zero=mark_zero)
 
 
+@pytest.mark.parametrize(
+    ("interval", "took", "due_in"),
+    [(1.0, 0.0, 1.0), (1.0, 0.125, 0.875), (1.0, 0.25, 0.75), (1.0, 7.0, 0.75), (0.0, 1.0, 0.0)],
+)
+def test_what_a_round_takes_is_taken_off_the_interval(interval: float, took: float, due_in: float) -> None:
+    """A commit that comes right after one is captured within the interval; up to a quarter of it."""
+    pace = Pace(interval, captured=64.0, took=took)
+
+    assert 64.0 + due_in == pace.due_at
+    assert pace.due(64.0 + due_in, fresh_bytes=1, mark_zero=False)
+    assert interval == 0 or not pace.due(63.99 + due_in, fresh_bytes=1, mark_zero=False)
+    assert pytest.approx(due_in) == pace.next_look(64.0, pending=True) or due_in > POLL_MAX_SECONDS
+
+
 # --- overload ------------------------------------------------------------------------------------------
 
 MANY = MUCH_FRAMES
