@@ -37,12 +37,16 @@ def short_hash(value: int) -> int:
 def pages_checksum(content: bytes | memoryview, first_pgno: int, page_size: int) -> int:
     """XOR of the hashes of consecutive whole pages; the lock page counts as nothing."""
     view = memoryview(content)
-    locked = lock_page(page_size)
+    hashed = xxhash.xxh3_64_intdigest
     total = 0
+    pgno = first_pgno
     for offset in range(0, len(content), page_size):
-        pgno = first_pgno + offset // page_size
-        if pgno != locked:
-            total ^= xxhash.xxh3_64_intdigest(view[offset : offset + page_size], pgno)
+        total ^= hashed(view[offset : offset + page_size], pgno)
+        pgno += 1
+    locked = lock_page(page_size)
+    if first_pgno <= locked < pgno:
+        start = (locked - first_pgno) * page_size
+        total ^= hashed(view[start : start + page_size], locked)
     return total
 
 

@@ -103,9 +103,9 @@ class ManifestHead:
     def name(self) -> FullName:
         return FullName(self.observed - self.observed % 1_000_000, self.generation, self.txid)
 
-    def chunk_length(self, index: int) -> int:
-        """Bytes of chunk *index*; the last one may be short."""
-        return min(self.chunk_bytes, self.database_bytes - index * self.chunk_bytes)
+    def chunks_length(self, index: int, count: int = 1) -> int:
+        """Bytes of *count* chunks from *index* on; the last one of a database may be short."""
+        return min(count * self.chunk_bytes, self.database_bytes - index * self.chunk_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,18 @@ from replicator.store import Store
 READ_BYTES = 2 << 20
 
 
+_Slots = tuple[int, int, int]
+"""Consecutive chunks: the first one's number in the database, its place in the frame, and how many they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Neighbouring frames of one pack, and which chunk of the database each of their slots is."""
+    """Neighbouring frames of one pack, and which chunks of the database they hold."""
 
     pack: int
     offset: int
     length: int
-    frames: tuple[tuple[Frame, tuple[tuple[int, int], ...]], ...]
+    frames: tuple[tuple[Frame, tuple[_Slots, ...]], ...]
 
 
 def restore_chunks(
@@ -61,12 +65,12 @@ def restore_chunks(
 
 
 def _pieces(manifest: Manifest) -> Iterator[_Piece]:
-    slots: dict[Frame, list[tuple[int, int]]] = {}
+    slots: dict[Frame, list[_Slots]] = {}
     index = 0
     for run in manifest.runs:
-        slots.setdefault(run.frame, []).extend((index + i, run.first + i) for i in range(run.count))
+        slots.setdefault(run.frame, []).append((index, run.first, run.count))
         index += run.count
-    batch: list[tuple[Frame, tuple[tuple[int, int], ...]]] = []
+    batch: list[tuple[Frame, tuple[_Slots, ...]]] = []
     for frame in sorted(slots, key=lambda each: (each.pack, each.offset)):
         if batch:
             first, last = batch[0][0], batch[-1][0]
@@ -79,7 +83,7 @@ def _pieces(manifest: Manifest) -> Iterator[_Piece]:
         yield _piece(batch)
 
 
-def _piece(batch: list[tuple[Frame, tuple[tuple[int, int], ...]]]) -> _Piece:
+def _piece(batch: list[tuple[Frame, tuple[_Slots, ...]]]) -> _Piece:
     first, last = batch[0][0], batch[-1][0]
     return _Piece(first.pack, first.offset, last.offset + last.stored_bytes - first.offset, tuple(batch))
 
@@ -100,14 +104,14 @@ def _expand_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece)
     for frame, slots in piece.frames:
         start = frame.offset - piece.offset
         plain = memoryview(expand_frame(frame, bytes(stored[start : start + frame.stored_bytes]), pack))
-        for index, slot in slots:
-            length = head.chunk_length(index)
-            chunk = plain[slot * head.chunk_bytes : slot * head.chunk_bytes + length]
-            if len(chunk) != length:
-                raise ObjectCorrupt(f"{pack} is damaged: chunk {index} is cut off")
+        for index, slot, count in slots:
+            begin, length = slot * head.chunk_bytes, head.chunks_length(index, count)
+            content = plain[begin : begin + length]
+            if len(content) != length:
+                raise ObjectCorrupt(f"{pack} is damaged: chunk {index + count - 1} is cut off")
             first = index * head.chunk_bytes // head.page_size + 1
-            checksum ^= pages_checksum(chunk, first, head.page_size)
-            image.write_at(index * head.chunk_bytes, chunk)
+            checksum ^= pages_checksum(content, first, head.page_size)
+            image.write_at(index * head.chunk_bytes, content)
             size += length
     return size, checksum
 
@@ -121,8 +125,8 @@ def _name_the_damage(store: Store, manifest: Manifest) -> None:
         for frame, slots in piece.frames:
             start = frame.offset - piece.offset
             plain = expand_frame(frame, stored[start : start + frame.stored_bytes], pack)
-            for index, slot in slots:
-                chunk = plain[slot * head.chunk_bytes :][: head.chunk_length(index)]
+            for index, slot in ((i + n, s + n) for i, s, count in slots for n in range(count)):
+                chunk = plain[slot * head.chunk_bytes :][: head.chunks_length(index)]
                 if chunk_hash(chunk) != manifest.hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE]:
                     raise ObjectCorrupt(
                         f"{pack} is damaged: chunk {index} at byte {frame.offset} has another hash", name=pack

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from replicator.core.checksum import pages_checksum
 from replicator.files import FILE_MODE
-from replicator.restore.destination import refusing_errors, temporary_of
+from replicator.restore.destination import RefusingErrors, temporary_of
 
 # Pages changed by units are kept until there are this many bytes of them: most are changed again soon.
 OVERLAY_BYTES = 32 << 20
@@ -25,7 +25,9 @@ class Image:
         self.page_size = page_size
         self.pages = 0
         self._overlay: dict[int, bytes] = {}
-        with refusing_errors(f"cannot write {self.path}"):
+        self._reading = RefusingErrors(f"cannot read {self.path}")
+        self._writing = RefusingErrors(f"cannot write {self.path}")
+        with self._writing:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with contextlib.suppress(OSError):  # no locks there: then nobody takes it for a leftover either
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +38,7 @@ class Image:
 
     def write_at(self, offset: int, content: bytes | memoryview) -> None:
         """Write straight to the file; from any thread, before any page was set."""
-        with refusing_errors(f"cannot write {self.path}"):
+        with self._writing:
             view = memoryview(content)
             while view:
                 done = os.pwrite(self._fd, view, offset)
@@ -46,7 +48,7 @@ class Image:
         found = self._overlay.get(pgno)
         if found is not None:
             return found
-        with refusing_errors(f"cannot read {self.path}"):
+        with self._reading:
             return os.pread(self._fd, self.page_size, (pgno - 1) * self.page_size)
 
     def set(self, pgno: int, content: bytes) -> None:
@@ -56,18 +58,27 @@ class Image:
 
     def _flush(self) -> None:
         # Pages beyond the end too: they may belong to a transaction that is not applied to its end yet.
+        run: list[bytes] = []
+        begin = 0
         for pgno in sorted(self._overlay):
-            self.write_at((pgno - 1) * self.page_size, self._overlay[pgno])
+            if run and pgno != begin + len(run):
+                self.write_at((begin - 1) * self.page_size, b"".join(run))
+                run.clear()
+            if not run:
+                begin = pgno
+            run.append(self._overlay[pgno])
+        if run:
+            self.write_at((begin - 1) * self.page_size, b"".join(run))
         self._overlay.clear()
 
     def finish(self) -> None:
         """Write what is kept and cut the file to the size of the database."""
         self._flush()
-        with refusing_errors(f"cannot write {self.path}"):
+        with self._writing:
             os.ftruncate(self._fd, self.pages * self.page_size)
 
     def sync(self) -> None:
-        with refusing_errors(f"cannot write {self.path}"):
+        with self._writing:
             os.fsync(self._fd)
 
     def checksum(self, cancelled: Callable[[], None]) -> int:
@@ -75,7 +86,7 @@ class Image:
         total = 0
         for offset in range(0, self.pages * self.page_size, _PIECE_BYTES):
             cancelled()
-            with refusing_errors(f"cannot read {self.path}"):
+            with self._reading:
                 piece = os.pread(self._fd, _PIECE_BYTES, offset)
             total ^= pages_checksum(piece, offset // self.page_size + 1, self.page_size)
         return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from replicator.core.errors import Interrupted, ProofFailed
@@ -100,8 +101,10 @@ def restore_chosen(
             restore_chunks(repository.store, manifest, image, jobs=options.jobs, report=chunks)
             replayed = fetch.replay(manifest.head, image)
         image.finish()
-        proved = _prove(image, replayed, options, on_progress, check, remarks)
-        image.sync()
+        with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
+            synced = pool.submit(image.sync)  # the disk has its time while the processor proves
+            proved = _prove(image, replayed, options, on_progress, check, remarks)
+            synced.result()
         check()
         publish(
             image.path, path, overwrite=options.overwrite,

@@ -65,7 +65,7 @@ def manifest_of(head: ManifestHead) -> Manifest:
     located: list[tuple[Frame, int]] = []
     for first in range(0, head.chunks, FRAME_CHUNKS):
         count = min(FRAME_CHUNKS, head.chunks - first)
-        plain = sum(head.chunk_length(first + slot) for slot in range(count))
+        plain = sum(head.chunks_length(first + slot) for slot in range(count))
         number = first // FRAME_CHUNKS
         frame = Frame(number % len(head.packs), 8 + 300 * number, 200 + number, plain)
         located += [(frame, slot) for slot in range(count)]
@@ -103,7 +103,7 @@ def test_a_manifest_says_what_it_stands_for() -> None:
     assert Position(GenerationId(GENERATION), 7) == head.position
     assert 41 * 4096 == head.database_bytes
     assert 11 == head.chunks
-    assert [CHUNK_BYTES] * 10 + [4096] == [head.chunk_length(index) for index in range(11)]
+    assert [CHUNK_BYTES] * 10 + [4096] == [head.chunks_length(index) for index in range(11)]
     assert f"full/2025/01/28/20250128T060000Z-{GENERATION}-0000000000000007.full" == NAME
 
 
