@@ -112,7 +112,8 @@ class Capture:
             fresh = self._fresh(seen)
             grew = self._sight(seen, now)
             self.pace.asked = bool(fresh or self.pace.asked) and self.database.checkpointed_elsewhere
-            if fresh and self.pace.due(now, fresh_bytes=fresh * self._frame_bytes, mark_zero=self._mark.zero):
+            size = fresh * self._frame_bytes
+            if fresh and self.pace.due(now, fresh_bytes=size, mark_zero=self._mark.zero, grew=grew):
                 self._round(seen)
                 fresh = 0
             wait = self._hand_over_in(seen, now) if not fresh else None

@@ -38,7 +38,8 @@ class Pace:
     took: float = 0.0
     relook: float = RELOOK_FIRST_SECONDS
     asked: bool = False
-    """Whether, at the last look, another process was at a checkpoint, and may be waiting for our read mark."""
+    """Whether, at the last look, another process was at a checkpoint, and may be waiting for our read mark. One
+    that waits keeps writers out, so the log stands still then; a PASSIVE of a busy writer's own is no such thing."""
 
     def wake(self, now: float) -> None:
         """Something may have happened: look soon and often again."""
@@ -70,14 +71,14 @@ class Pace:
         delay, self.relook = self.relook, min(self.relook * 2, RELOOK_MAX_SECONDS)
         return delay
 
-    def due(self, now: float, *, fresh_bytes: int, mark_zero: bool) -> bool:
+    def due(self, now: float, *, fresh_bytes: int, mark_zero: bool, grew: bool) -> bool:
         """Whether the new frames are to be captured now.
 
         At once after quiet, then once an interval; and at once where our read mark may be in somebody's way:
         any mark in that of a checkpoint that wants more than PASSIVE, mark 0 already in that of a FULL one.
         """
         overdue = fresh_bytes >= BACKLOG_BYTES or now >= self.due_at
-        return overdue or mark_zero or self.asked
+        return overdue or mark_zero or (self.asked and not grew)
 
 
 # Coalescing begins when the log is above a mark, still grows, and much came at once. It ends when for this long

@@ -108,26 +108,36 @@ def test_commits_are_sustained_for_a_quarter_of_a_second(ago: float, sustained: 
 
 
 @pytest.mark.parametrize(
-    ("since", "interval", "fresh_bytes", "mark_zero", "asked", "due"),
+    ("since", "interval", "fresh_bytes", "mark_zero", "asked", "grew", "due"),
     [
         # *since* the last capture, in seconds
-        (math.inf, 1.0, 1, False, False, True),  # at once after quiet
-        (1.0, 1.0, 1, False, False, True),  # once an interval
-        (0.75, 1.0, 1, False, False, False),
-        (0.0, 0.0, 1, False, False, True),  # an interval of zero is every commit
-        (0.0, 1.0, 1, True, False, True),  # mark 0 blocks a FULL checkpoint
-        (0.0, 1.0, 1, False, True, True),  # and any other one a checkpoint that is there
-        (0.0, 1.0, BACKLOG_BYTES, False, False, True),
-        (0.0, 1.0, BACKLOG_BYTES - 1, False, False, False),
+        (math.inf, 1.0, 1, False, False, True, True),  # at once after quiet
+        (1.0, 1.0, 1, False, False, True, True),  # once an interval
+        (0.75, 1.0, 1, False, False, True, False),
+        (0.75, 1.0, 1, False, False, False, False),
+        (0.0, 0.0, 1, False, False, True, True),  # an interval of zero is every commit
+        (0.0, 1.0, 1, True, False, True, True),  # mark 0 blocks a FULL checkpoint
+        (0.0, 1.0, 1, False, True, False, True),  # and any other one a checkpoint that waits
+        (
+            0.0,
+            1.0,
+            1,
+            False,
+            True,
+            True,
+            False,
+        ),  # which keeps writers out: what goes on beside them waits for nobody
+        (0.0, 1.0, BACKLOG_BYTES, False, False, True, True),
+        (0.0, 1.0, BACKLOG_BYTES - 1, False, False, True, False),
     ],
 )
 def test_when_new_frames_are_captured(
-    since: float, interval: float, fresh_bytes: int, mark_zero: bool, asked: bool, due: bool
+    since: float, interval: float, fresh_bytes: int, mark_zero: bool, asked: bool, grew: bool, due: bool
 ) -> None:
     """At once after quiet, then once an interval, and at once where our read mark may be in somebody's way."""
     pace = Pace(interval, captured=64.0 - since, asked=asked)
 
-    assert due == pace.due(64.0, fresh_bytes=fresh_bytes, mark_zero=mark_zero)
+    assert due == pace.due(64.0, fresh_bytes=fresh_bytes, mark_zero=mark_zero, grew=grew)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +149,8 @@ def test_what_a_round_takes_is_taken_off_the_interval(interval: float, took: flo
     pace = Pace(interval, captured=64.0, took=took)
 
     assert 64.0 + due_in == pace.due_at
-    assert pace.due(64.0 + due_in, fresh_bytes=1, mark_zero=False)
-    assert interval == 0 or not pace.due(63.99 + due_in, fresh_bytes=1, mark_zero=False)
+    assert pace.due(64.0 + due_in, fresh_bytes=1, mark_zero=False, grew=True)
+    assert interval == 0 or not pace.due(63.99 + due_in, fresh_bytes=1, mark_zero=False, grew=True)
     assert pytest.approx(due_in) == pace.next_look(64.0, pending=True) or due_in > POLL_MAX_SECONDS
 
 
