@@ -18,7 +18,7 @@ from benchmarks.report import write_report
 from benchmarks.rounds import Session
 
 HERE = Path(__file__).resolve().parent
-QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restart", "growth")
+QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restart")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of small cases, some minutes")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=QUESTIONS, default=list(QUESTIONS))
-    parser.add_argument("--sizes", metavar="MB,MB…", help="sizes of the first full; 100,1000,4000")
+    parser.add_argument("--sizes", metavar="MB,MB…", help="sizes of the first full; 10,100,1000,4000,10000")
     parser.add_argument("--rounds", type=int, help="rounds of each measurement; 3, with --quick 1")
     parser.add_argument("--scratch", type=Path, default=HERE / "scratch", help="where databases are made")
     parser.add_argument("--results", type=Path, default=HERE / "results")
@@ -50,8 +50,8 @@ def _measure(options: argparse.Namespace) -> Session:
     for version in rival.VERSIONS:
         rival.install(version)
     options.scratch.mkdir(parents=True, exist_ok=True)
-    sizes = options.sizes or ("20" if options.quick else "100,1000,4000")
-    stem = datetime.now(UTC).strftime("%Y-%m-%d-%H%M" if options.quick else "%Y-%m-%d")
+    sizes = options.sizes or ("20" if options.quick else "10,100,1000,4000,10000")
+    stem = datetime.now(UTC).strftime("%Y-%m-%d-%H%M")
     session = Session(
         scratch=options.scratch.resolve(),
         raw=options.results / f"{stem}{'-quick' if options.quick else ''}-raw.json",

@@ -13,6 +13,8 @@ from replicator.demo.board import WORDS, create_board, fill_board, open_board
 
 ROW_BYTES = 480
 TEXT_BYTES = 64 << 20
+# What is larger repeats the payload of this much, too far apart for any side to find it again.
+OWN_MEGABYTES = 1000
 
 
 def template(folder: Path, megabytes: int) -> Path:
@@ -48,7 +50,8 @@ def _add_rows(conn: sqlite3.Connection, megabytes: int) -> None:
     rng = random.Random(megabytes)
     size = min(TEXT_BYTES, max(megabytes, 1) << 20)
     text = " ".join(rng.choices(WORDS, k=size // 6))
-    count = max(1, megabytes) * 1_000_000 // ROW_BYTES if megabytes else 100
+    whole = max(1, megabytes) * 1_000_000 // ROW_BYTES if megabytes else 100
+    count = min(whole, OWN_MEGABYTES * 1_000_000 // ROW_BYTES)
 
     def rows(first: int, last: int) -> list[tuple[int, int, str, str]]:
         made = []
@@ -63,6 +66,11 @@ def _add_rows(conn: sqlite3.Connection, megabytes: int) -> None:
         last = min(first + 20_000, count + 1)
         conn.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", rows(first, last))
         conn.execute("COMMIT")
+    again = "SELECT id + ?, random() >> 24, lower(hex(randomblob(32))), payload FROM rows WHERE id BETWEEN ? AND ?"
+    step = min(200_000, count)
+    for first in range(1, whole - count + 1, step):
+        last = min(first + step - 1, whole - count)
+        conn.execute(f"INSERT INTO rows {again}", (count, first, last))
 
 
 def ledger_root(path: Path) -> tuple[int, int]:

@@ -32,6 +32,7 @@ class Session:
     rounds: int
     machine: dict[str, str]
     rows: list[Row] = field(default_factory=list)
+    round: int = 0
 
     def pick(self, quick: Any, full: Any) -> Any:
         return quick if self.quick else full
@@ -46,6 +47,7 @@ class Session:
         rounds: int | None = None,
     ) -> None:
         for number in range(rounds or self.rounds):
+            self.round = number
             for case in cases:
                 each = list(settings(case) if callable(settings) else settings)
                 turn = number % len(each)

@@ -1,4 +1,4 @@
-"""What does an agent use of the machine: at rest, at a steady rate, under a bulk load?"""
+"""What does an agent use of the machine: at rest, and under a bulk load?"""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from benchmarks import databases, proc
 from benchmarks.bench import Bench, bench
 from benchmarks.questions import Column, Plot
 from benchmarks.rounds import Row, Session
-from benchmarks.setting import DEFAULTS, EVERY, OURS, OURS_0, V5, V5_FAST, Setting
+from benchmarks.setting import OURS, V5, Setting
 
-TITLE = "CPU and memory"
+TITLE = "CPU and memory at rest and under a bulk load"
 NOTES = (
     "CPU time of all processes of the agent as a share of one core, and their resident memory. *Idle* begins "
-    "when the agent came to rest after its first full backups. Wake-ups: voluntary context switches."
+    "when the agent came to rest after its first full backups. Wake-ups: voluntary context switches. A steady "
+    "rate is in the table of latencies."
 )
 COLUMNS = (
     Column("cpu_percent", "CPU % of a core", 2),
@@ -29,24 +30,20 @@ PLOTS = (
     Plot("idle-cpu", "cpu_percent", "% of a core", "Idle: CPU by databases", prefix="idle databases: "),
     Plot("idle-rss", "rss_mb", "MB", "Idle: memory by databases", prefix="idle databases: "),
 )
-IDLE, STEADY, BULK = "idle databases: ", "100 commits/s", "bulk load"
+IDLE, BULK = "idle databases: ", "bulk load"
+MANY = "1000"
 
 
 def run(session: Session) -> None:
-    counts = session.pick(("1", "20"), ("1", "100", "1000"))
-    idle = [IDLE + count for count in counts]
-    session.take_turns(
-        "cost",
-        idle,
-        session.pick((OURS, V5), DEFAULTS),
-        lambda case, setting: measure_idle(session, case, setting),
-    )
-    settings = session.pick((OURS, OURS_0, V5, V5_FAST), EVERY)
-    session.take_turns("cost", [STEADY], settings, lambda _, setting: measure_steady(session, setting))
+    def idle(case: str, setting: Setting) -> Row:
+        return measure_idle(session, case, setting)
+
+    counts = session.pick(("1", "20"), ("1", "100"))
+    session.take_turns("cost", [IDLE + count for count in counts], (OURS, V5), idle)
+    if not session.quick:  # minutes each, and much the same every time
+        session.take_turns("cost", [IDLE + MANY], (OURS, V5), idle, rounds=1)
     bulk = f"{BULK} of {session.pick(25, 500)} MB"
-    session.take_turns(
-        "cost", [bulk], session.pick((OURS, V5), DEFAULTS), lambda _, setting: measure_bulk(session, setting)
-    )
+    session.take_turns("cost", [bulk], (OURS, V5), lambda _, setting: measure_bulk(session, setting))
 
 
 def measure_idle(session: Session, case: str, setting: Setting) -> Row:
@@ -57,7 +54,7 @@ def measure_idle(session: Session, case: str, setting: Setting) -> Row:
         wanted = lambda: all(setting.protects(store) for _, store in pairs)  # noqa: E731 - a condition
         proc.wait_for(wanted, f"fulls of {count} databases", 600, every=0.2)
         here.settle()
-        row = at_rest(here.pid, session.pick(3.0, 60.0))
+        row = at_rest(here.pid, session.pick(3.0, 20.0))
         row["peak_rss_mb"] = proc.rss_mb(here.pid, peak=True)
         return row
 
@@ -82,21 +79,6 @@ def at_rest(pid: int, seconds: float) -> Row:
         "rss_mb": proc.rss_mb(pid),
         "open_files": proc.open_files(pid),
     }
-
-
-def measure_steady(session: Session, setting: Setting) -> Row:
-    seconds = session.pick(3, 60)
-    with bench(session, setting) as here:
-        here.start_probe()
-        here.start_agent()
-        here.settle()
-        cpu, began = proc.cpu_seconds(here.pid), time.monotonic()
-        written = here.write("--rate", 100, "--seconds", seconds)
-        used, took = proc.cpu_seconds(here.pid) - cpu, time.monotonic() - began
-        here.wait_for_commit(here.counter_before + written["commits"])
-        row: Row = {"cpu_seconds": used, "cpu_percent": used / took * 100, "rss_mb": proc.rss_mb(here.pid)}
-        here.prove(whole=True)
-        return row | {"peak_rss_mb": proc.rss_mb(here.pid, peak=True)}
 
 
 def measure_bulk(session: Session, setting: Setting) -> Row:

@@ -8,7 +8,7 @@ from benchmarks import proc
 from benchmarks.bench import Bench, bench
 from benchmarks.questions import Column, Plot
 from benchmarks.rounds import Row, Session
-from benchmarks.setting import DEFAULTS, Setting
+from benchmarks.setting import OURS, V5, Setting
 
 TITLE = "Restart of the agent"
 NOTES = (
@@ -29,12 +29,7 @@ OPEN, CLOSED = "the application stayed open", "it wrote and closed meanwhile"
 def run(session: Session) -> None:
     size = session.pick(20, 1000)
     cases = [f"{size} MB, {OPEN}", f"{size} MB, {CLOSED}"]
-    session.take_turns(
-        "restart",
-        cases,
-        session.pick(DEFAULTS[:2], DEFAULTS),
-        lambda case, each: measure(session, case, each, size),
-    )
+    session.take_turns("restart", cases, (OURS, V5), lambda case, each: measure(session, case, each, size))
 
 
 def measure(session: Session, case: str, setting: Setting, size: int) -> Row:

@@ -15,7 +15,7 @@ from benchmarks import proc
 from benchmarks.bench import Bench, bench
 from benchmarks.questions import Column, Plot
 from benchmarks.rounds import Row, Session
-from benchmarks.setting import OURS, OURS_1S, ROOT, V3, V5, Setting
+from benchmarks.setting import OURS, OURS_1S, ROOT, V5, Setting
 
 TITLE = "Bytes stored and requests"
 NOTES = (
@@ -39,12 +39,12 @@ BOARD, ROWS = "Kanban-like, 20 commits/s", "random row updates, 20 commits/s"
 
 
 def run(session: Session) -> None:
-    settings = session.pick((OURS, V5), (OURS, OURS_1S, V5, V3))
+    settings = session.pick((OURS, V5), (OURS, OURS_1S, V5))
     session.take_turns("size", [BOARD, ROWS], settings, lambda case, each: measure(session, case, each))
 
 
 def measure(session: Session, case: str, setting: Setting) -> Row:
-    seconds, idle = session.pick((5, 2), (180, 60))
+    seconds, idle = session.pick((5, 2), (30, 5))
     arguments = ["--rate", 20, "--seconds", seconds]
     if case == ROWS:
         arguments += ["--kind", "rows"]

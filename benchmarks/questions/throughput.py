@@ -8,7 +8,7 @@ from benchmarks import proc
 from benchmarks.bench import Bench, bench, summary
 from benchmarks.questions import Column, Plot
 from benchmarks.rounds import Row, Session
-from benchmarks.setting import NONE, OURS, OURS_0, V3, V5, V5_FAST, Setting
+from benchmarks.setting import NONE, OURS, V3, V5, V5_FAST, Setting
 
 TITLE = "The application at full speed"
 NOTES = (
@@ -33,7 +33,7 @@ ALONE, CROWD = "alone", "crowd: 2 writers, 2 readers"
 
 
 def run(session: Session) -> None:
-    settings = session.pick((NONE, OURS, V5), (NONE, OURS, OURS_0, V5, V5_FAST, V3))
+    settings = session.pick((NONE, OURS, V5), (NONE, OURS, V5, V5_FAST, V3))
     cases = [ALONE, CROWD]
     session.take_turns("throughput", cases, settings, lambda case, setting: measure(session, case, setting))
     add_shares(session.rows)
@@ -48,12 +48,12 @@ def add_shares(rows: list[Row]) -> None:
 
 
 def measure(session: Session, case: str, setting: Setting) -> Row:
-    seconds = session.pick(3, 20)
+    seconds = session.pick(3, 12)
     with bench(session, setting, session.pick(0, 100)) as here:
         if setting is not NONE:
             here.start_probe()
             here.start_agent()
-            time.sleep(session.pick(1.0, 5.0))
+            time.sleep(session.pick(1.0, 3.0))
         with proc.Sampler(wal=proc.size_of(here.wal)) as sampler:
             row = load(here, case, seconds, agent=setting is not NONE)
         row["wal_mb"] = sampler.peak["wal"] / 1e6
