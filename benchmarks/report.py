@@ -19,8 +19,9 @@ a median over the rounds (how many, says the last column); in each round the sid
 in an order that rotates. Everything is measured from outside: a watcher sees an object when it gets its name in the
 store folder, CPU and memory come from `/proc`, and in the first round the database is restored after each run and
 compared with the source, on every side. The rival runs as installed from PyPI, at its defaults and with
-`monitor-interval` and `sync-interval` at 10 ms, the fastest that anybody recommends. Every side syncs an object before that gets
-its name and the folder after it, but 0.3.13, which leaves out the folder (seen by tracing system calls).
+`monitor-interval` and `sync-interval` at 10 ms, the fastest that anybody recommends. Every side syncs an object
+before that gets its name and the folder after it, but 0.3.13, which leaves out the folder (seen by tracing system
+calls).
 """
 
 
