@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import re
 import shutil
 import signal
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import machine, rival
 from benchmarks.report import write_report
-from benchmarks.rounds import Session
+from benchmarks.rounds import Row, Session
 
 HERE = Path(__file__).resolve().parent
 QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restart")
@@ -23,11 +25,11 @@ QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restar
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    report = _load(options.report) if options.report else _measure(options)
+    report = merge(options.report, options.results) if options.report else _measure(options)
     path = write_report(report, options.results)
     print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name)
     if options.publish:
-        _publish(path, options.results)
+        publish(report, path, HERE.parent / "docs")
     return 0
 
 
@@ -40,7 +42,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, default=HERE / "scratch", help="where databases are made")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument(
-        "--report", type=Path, nargs="+", metavar="RAW", help="only the report, of raw figures"
+        "--report", type=Path, nargs="+", metavar="RAW", help="only the report, of raw figures together"
     )
     parser.add_argument("--publish", action="store_true", help="copy the report to docs/BENCHMARKS.md")
     return parser.parse_args(arguments)
@@ -74,22 +76,38 @@ def _measure(options: argparse.Namespace) -> Session:
     return session
 
 
-def _load(paths: list[Path]) -> Session:
-    """Several files count as one session: questions can be measured on different days."""
+def merge(paths: list[Path], results: Path) -> Session:
+    """Several files are one session: questions may be measured one by one, on different days. Of what was
+    measured twice the later file counts."""
     found = [json.loads(path.read_text("utf-8")) for path in paths]
-    rows = [row for each in found for row in each["rows"]]
-    last = found[-1]
-    return Session(Path(), paths[-1], last["quick"], (), last["rounds"], last["machine"], rows)
-
-
-def _publish(path: Path, results: Path) -> None:
-    docs = HERE.parent / "docs"
-    docs.mkdir(exist_ok=True)
-    text = path.read_text("utf-8")
-    plots = path.with_suffix("").name.removesuffix("-report")
-    (docs / "BENCHMARKS.md").write_text(
-        text.replace(f"]({plots}", f"](../benchmarks/results/{plots}"), "utf-8"
+    if len({each["quick"] for each in found}) > 1:
+        raise SystemExit("quick and full figures do not belong in one report")
+    rows: dict[tuple[str, str, str], list[Row]] = {}
+    for each in found:
+        mine: dict[tuple[str, str, str], list[Row]] = {}
+        for row in each["rows"]:
+            mine.setdefault((row["question"], row["case"], row["setting"]), []).append(row)
+        rows |= mine
+    machines = [each["machine"] for each in found]
+    said = {key: " / ".join(dict.fromkeys(str(m.get(key, "")) for m in machines)) for key in machines[-1]}
+    said["date"] = (
+        f"{machines[0]['date']} to {machines[-1]['date']}" if len(found) > 1 else machines[0]["date"]
     )
+    raw = results / f"{machines[-1]['date'][:10]}-raw.json" if len(found) > 1 else paths[0]
+    together = [row for each in rows.values() for row in each]
+    session = Session(Path(), raw, found[-1]["quick"], (), found[-1]["rounds"], said, together)
+    if len(found) > 1:
+        session.save()
+    return session
+
+
+def publish(session: Session, path: Path, docs: Path) -> None:
+    """The report at *path*, as docs/BENCHMARKS.md; its plots stay where they are."""
+    if session.quick:
+        raise SystemExit("a quick run is not published")
+    plots = os.path.relpath(path.parent, docs)
+    text = re.sub(r"(!\[[^]]*\]\()", rf"\g<1>{plots}/", path.read_text("utf-8"))
+    (docs / "BENCHMARKS.md").write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -74,9 +74,7 @@ class Bench:
         return proc.wait_for(self._protected, f"first full of {self.setting.name}", timeout)
 
     def _protected(self) -> bool:
-        assert self.agent is not None
-        if self.agent.poll() is not None:
-            raise RuntimeError(f"{self.setting.name} ended: {self.agent_log()[-800:]}")
+        self.require_agent()
         return self.setting.protects(self.store)
 
     def agent_log(self) -> str:
@@ -93,6 +91,12 @@ class Bench:
                 done = lambda: self.setting.compacted(self.store)  # noqa: E731 - a condition
                 proc.wait_for(done, "the first compaction", self.patience, every=0.1)
         proc.wait_quiet(self.pid, self.patience, seconds=min(3.0, self.patience / 3))
+        self.require_agent()
+
+    def require_agent(self) -> None:
+        """What has ended costs nothing; that would be a fine figure."""
+        if self.agent is not None and self.agent.poll() is not None:
+            raise RuntimeError(f"{self.setting.name} ended: {self.agent_log()[-800:]}")
 
     def stop_agent(self) -> None:
         if self.agent is not None:
@@ -110,18 +114,18 @@ class Bench:
         command = [sys.executable, "-m", "benchmarks.writer", str(self.db), *map(str, arguments)]
         if log is not None:
             command += ["--log", str(self.folder / log)]
-        return self._kept(
+        return self.keep(
             subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment(self.folder))
         )
 
-    def _kept(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    def keep(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         """Ends with the measurement at the latest, however that ends."""
         self._others.append(process)
         return process
 
     def reader(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "benchmarks.reader", str(self.db)]
-        return self._kept(subprocess.Popen(command, cwd=ROOT, env=environment(self.folder)))
+        return self.keep(subprocess.Popen(command, cwd=ROOT, env=environment(self.folder)))
 
     def write(self, *arguments: object, log: str | None = None) -> dict[str, Any]:
         return summary(self.writer(*arguments, log=log))
@@ -142,12 +146,13 @@ class Bench:
     def start_probe(self) -> None:
         log = self.folder / "probe.log"
         command = [sys.executable, "-m", "benchmarks.probe", str(self.store), str(log)]
-        self._kept(subprocess.Popen(command, cwd=ROOT))
+        self.keep(subprocess.Popen(command, cwd=ROOT))
         proc.wait_for(lambda: log.exists() and log.stat().st_size > 0, "the probe", 20)
 
     def seen(self) -> list[tuple[int, int]]:
         """(unix micros, newest counter in the object that appeared then), of all objects so far."""
-        lines = (self.folder / "probe.log").read_text("utf-8").splitlines()[1:]
+        # Up to the last line that is written whole.
+        lines = (self.folder / "probe.log").read_text("utf-8").rpartition("\n")[0].splitlines()[1:]
         for line in lines[self._read :]:
             micros, _, path = line.partition(" ")
             counter: int | None = None
@@ -167,11 +172,12 @@ class Bench:
             for micros, newest in self.seen():
                 if newest >= counter:
                     return micros
+            self.require_agent()
             if time.monotonic() > ends:
                 raise TimeoutError(f"{self.setting.name}: commit {counter} never reached the store")
             time.sleep(0.05)
 
-    def prove(self, *, whole: bool = False) -> None:
+    def prove(self) -> None:
         """Restore, and compare with the source; call it with all writers at rest and everything shipped.
 
         In the first round only: the rounds after it are the same work.
@@ -180,7 +186,7 @@ class Bench:
             return
         out = self.folder / "proof.db"
         self.setting.restore(self.store, out)
-        ours, theirs = databases.proof(self.db, whole=whole), databases.proof(out, whole=whole)
+        ours, theirs = databases.proof(self.db, whole=True), databases.proof(out, whole=True)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{out}{suffix}").unlink(missing_ok=True)
         if ours != theirs:

@@ -53,6 +53,6 @@ def draw(plot: Plot, question: str, medians: Medians, results: Path, stem: str) 
 
 def _number(case: str, prefix: str) -> float | None:
     try:
-        return float(case.removeprefix(prefix).split()[0].replace(",", ""))
-    except (ValueError, IndexError):
+        return float(case.removeprefix(prefix))
+    except ValueError:
         return None

@@ -15,6 +15,7 @@ import time
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
 IN_ISDIR = 0x40000000
+IN_Q_OVERFLOW = 0x4000
 EVENT = struct.Struct("iIII")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -48,6 +49,8 @@ class Watch:
             number, mask, _, length = EVENT.unpack_from(data, at)
             name = data[at + EVENT.size : at + EVENT.size + length].rstrip(b"\0")
             at += EVENT.size + length
+            if mask & IN_Q_OVERFLOW:
+                raise RuntimeError("more objects than the kernel's queue holds: what was missed nobody knows")
             if not name:
                 continue
             path = os.path.join(self._folders[number], os.fsdecode(name))

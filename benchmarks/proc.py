@@ -28,19 +28,28 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the tree so far; to the nanosecond where the kernel keeps that."""
+    """User and system time of the tree so far."""
     total = 0.0
     for each in tree(pid):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
             coarse = sum(int(field) for field in fields[11:15]) / TICKS
-            fine = 0
-            for task in _listed(f"/proc/{each}/task"):
-                with contextlib.suppress(OSError):
-                    fine += int(Path(f"/proc/{each}/task/{task}/schedstat").read_text().split()[0])
             # Threads that ended are in the coarse sum only, and that is cut to whole ticks.
-            total += max(coarse, fine / 1e9)
+            total += max(coarse, _of_threads(each))
     return total
+
+
+def cpu_seconds_at_rest(pid: int) -> float:
+    """The same to the nanosecond, without threads that have ended: for differences while none does."""
+    return sum(_of_threads(each) for each in tree(pid))
+
+
+def _of_threads(pid: int) -> float:
+    fine = 0
+    for task in _listed(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            fine += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
+    return fine / 1e9
 
 
 def context_switches(pid: int) -> int:
@@ -155,13 +164,16 @@ def wait_for(true: Callable[[], bool], what: str, timeout: float, every: float =
     return time.monotonic() - began
 
 
-def wait_quiet(pid: int, timeout: float, *, share: float = 0.05, seconds: float = 3.0) -> None:
-    """Until the tree used less than *share* of a core for some seconds, or *timeout* is over."""
+QUIET_SHARE = 0.05
+
+
+def wait_quiet(pid: int, timeout: float, *, seconds: float = 3.0) -> None:
+    """Until the tree used less than a twentieth of a core for some seconds, or *timeout* is over."""
     ends = time.monotonic() + timeout
     while time.monotonic() < ends:
         before = cpu_seconds(pid)
         time.sleep(seconds)
-        if cpu_seconds(pid) - before < share * seconds:
+        if cpu_seconds(pid) - before < QUIET_SHARE * seconds:
             return
 
 

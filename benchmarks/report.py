@@ -9,19 +9,21 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.goals import judge_goals, where_the_rival_is_better
+from benchmarks.limits import limit_of
 from benchmarks.plots import draw
 from benchmarks.questions import Column
+from benchmarks.questions.throughput import add_shares
 from benchmarks.rounds import Medians, Session
 
 HOW = """\
 One command makes all of this: `make bench`, some minutes of it with `make bench ARGS=--quick`. Every figure is
-a median over the rounds (how many, says the last column); in each round the sides take turns on the same workload,
-in an order that rotates. Everything is measured from outside: a watcher sees an object when it gets its name in the
-store folder, CPU and memory come from `/proc`, and in the first round the database is restored after each run and
-compared with the source, on every side. The rival runs as installed from PyPI, at its defaults and with
-`monitor-interval` and `sync-interval` at 10 ms, the fastest that anybody recommends. Every side syncs an object
-before that gets its name and the folder after it, but 0.3.13, which leaves out the folder (seen by tracing system
-calls).
+a median over the rounds (how many, says the last column; what is of the first round alone, the text above a table);
+in each round the sides take turns on the same workload, in an order that rotates. Everything is measured from
+outside: a watcher sees an object when it gets its name in the store folder, CPU and memory come from `/proc`, and in
+the first round the database is restored after each run and compared with the source row by row, on every side. The
+rival runs as installed from PyPI, at its defaults and with `monitor-interval` and `sync-interval` at 10 ms. Every side
+syncs an object before that gets its name and the folder after it, but 0.3.13, which leaves out the folder
+(`strace -f -e trace=fsync,fdatasync,rename`).
 """
 
 
@@ -34,6 +36,7 @@ def write_report(session: Session, results: Path) -> Path:
 
 
 def _lines(session: Session, results: Path, stem: str) -> Iterator[str]:
+    add_shares(session.rows)
     medians = Medians(session.rows)
     yield f"# Figures of {stem}"
     yield ""
@@ -59,12 +62,19 @@ def _goals(medians: Medians) -> Iterator[str]:
     yield ""
     yield "| figure | goal | measured | held |"
     yield "|---|---|---|---|"
-    for verdict in judge_goals(medians):
+    verdicts = judge_goals(medians)
+    for verdict in verdicts:
         held = {True: "yes", False: "**no**", None: "not measured"}[verdict.held]
         yield f"| {verdict.figure} | {verdict.goal} | {verdict.measured} | {held} |"
     yield ""
+    missed = {verdict.figure: limit_of(verdict.figure) for verdict in verdicts if verdict.held is False}
+    if missed:
+        yield "What stands in the way of those that are not held:"
+        yield ""
+        yield from (f"- *{figure}*: {limit or 'not known yet'}" for figure, limit in missed.items())
+        yield ""
     better = where_the_rival_is_better(medians)
-    yield "Where the rival is better, both at their defaults (the rival's figure against ours):"
+    yield "Where the rival is better, both at their defaults or at their fastest (its figure against ours):"
     yield ""
     yield from (f"- {each}" for each in better or ["nowhere in what was measured"])
     yield ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 CACHE = Path(__file__).resolve().parent / ".cache"
-VERSIONS = {"0.5.17": "v5", "0.3.13": "v3"}
+VERSIONS = ("0.5.17", "0.3.13")
 
 
 def install(version: str) -> Path:

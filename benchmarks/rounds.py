@@ -100,6 +100,16 @@ class Medians:
         ]
         return median(values) if values else math.nan
 
+    def worst(self, question: str, case: str, setting: str, figure: str) -> float:
+        """The largest of all rounds, for what must not happen once; NaN where nothing was measured."""
+        wanted = (question, case, setting)
+        values = [
+            float(row[figure])
+            for row in self.rows
+            if (row["question"], row["case"], row["setting"]) == wanted and figure in row
+        ]
+        return max(values, default=math.nan)
+
     def count(self, question: str, case: str, setting: str) -> int:
         return sum(
             (row["question"], row["case"], row["setting"]) == (question, case, setting) and "error" not in row

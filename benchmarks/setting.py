@@ -108,10 +108,8 @@ class Setting:
             command += ["-integrity-check", verify]
         return [*command, f"file://{store}"]
 
-    def restore(
-        self, store: Path, out: Path, *, micros: int | None = None, verify: str | None = None
-    ) -> None:
-        command = self.restore_command(store, out, micros=micros, verify=verify)
+    def restore(self, store: Path, out: Path) -> None:
+        command = self.restore_command(store, out)
         done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
         if done.returncode or not out.exists():
             raise RuntimeError(f"restore by {self.name} failed: {done.stderr.decode()[-500:]}")

@@ -20,8 +20,9 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(known) if known else math.nan
 
 
-def latencies(prefix: str, seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and the worst, in milliseconds."""
-    named = {f"p{percent}": percentile(seconds, percent) for percent in (50, 95, 99)}
+def latencies(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and the worst, in milliseconds; none that is only the worst under another name."""
+    known = [percent for percent in (50, 95, 99) if len(seconds) * (100 - percent) >= 100]
+    named = {f"p{percent}": percentile(seconds, percent) for percent in known}
     named["max"] = max(seconds, default=math.nan)
-    return {f"{prefix}{name}_ms": value * 1000 for name, value in named.items()}
+    return {f"{name}_ms": value * 1000 for name, value in named.items()}

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure of the raw rows as the report shows it: heading, digits, factor."""
+    """A figure of the raw rows as the report shows it. *better*: "less", "more", or "" of what only explains."""
 
     figure: str
     heading: str
     digits: int = 1
     factor: float = 1.0
+    better: str = "less"
 
 
 @dataclass(frozen=True, slots=True)

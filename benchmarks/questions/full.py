@@ -15,11 +15,12 @@ from benchmarks.stats import latencies
 TITLE = "Full backup, and how each grows with the database"
 NOTES = (
     "From the start of the agent on a database it never saw until a restore would work; CPU and bytes until it "
-    "came to rest or 40 s were over (the rival stores the database once more then, as its first compaction and "
-    "snapshot). Local disk: the most that the agent kept beside the database and in temporary files. Then ten "
-    "seconds of 100 commits/s. All but the time is of the first round. *Second*: another full after 1 % of the "
-    "pages changed; the rival has a verb for that, `-once -force-snapshot`, in 0.5.17 only. Ours has no verb "
-    "for it yet: the application writes and closes while the agent is away, which makes one."
+    "came to rest or 80 s were over (the rival stores the database twice more then, as its first compaction "
+    "and snapshot). Local disk: the most that the agent kept beside the database and in temporary files. Then ten "
+    "seconds of 100 commits/s. All but the time is of the first round; above 1 GB nothing is restored to prove it. "
+    "*Second*: another full after 1 % of the pages changed; the rival has a verb for that, `-once "
+    "-force-snapshot`, in 0.5.17 only. Ours has no verb for it yet: the application writes and closes while the "
+    "agent is away, which makes one."
 )
 COLUMNS = (
     Column("seconds", "s", 2),
@@ -28,6 +29,7 @@ COLUMNS = (
     Column("peak_rss_mb", "peak RSS MB", 0),
     Column("local_mb", "local disk MB", 0),
     Column("stored_mb", "stored MB", 0),
+    Column("rest_stored_mb", "stored at rest MB", 0),
     Column("p50_ms", "commits then, p50 ms"),
     Column("p99_ms", "p99 ms"),
 )
@@ -38,6 +40,8 @@ PLOTS = (
 )
 FIRST, SECOND = "first, MB: ", "second after 1 % changed, MB: "
 LARGEST_IN_TURNS = 1000
+# To restore a larger one, on all sides, and to compare every row takes longer than all that is measured.
+PROVED_BYTES_MAX = 1 << 30
 
 
 def run(session: Session) -> None:
@@ -48,22 +52,23 @@ def run(session: Session) -> None:
         with bench(session, setting, int(case.removeprefix(FIRST))) as here:
             return first(here, session.pick(2, 10), whole=session.round == 0)
 
-    small = [FIRST + str(size) for size in session.sizes_mb if size <= LARGEST_IN_TURNS]
-    large = [FIRST + str(size) for size in session.sizes_mb if size > LARGEST_IN_TURNS]
-    session.take_turns("full", small, both, measure_first)
-    session.take_turns("full", large, both, measure_first, rounds=1)
-    cases = [SECOND + str(size) for size in session.sizes_mb if size == LARGEST_IN_TURNS]
-    session.take_turns("full", cases, both, lambda case, setting: measure_second(session, case, setting))
+    small = [size for size in session.sizes_mb if size <= LARGEST_IN_TURNS]
+    large = [size for size in session.sizes_mb if size > LARGEST_IN_TURNS]
+    session.take_turns("full", [FIRST + str(size) for size in small], both, measure_first)
+    session.take_turns("full", [FIRST + str(size) for size in large], both, measure_first, rounds=1)
+    cases = [SECOND + str(size) for size in small[-1:]]
+    session.take_turns("full", cases, both, lambda *each: measure_second(session, *each), rounds=1)
 
 
 def first(here: Bench, seconds: int, *, whole: bool) -> Row:
     """*whole*: with all that takes minutes, once; else the time alone."""
-    here.start_probe()
-    began = time.monotonic()
     if not whole:
         return {"seconds": here.start_agent()}
+    here.start_probe()
+    began = time.monotonic()
     with proc.Sampler(0.2, local=here.local_bytes) as sampler:
         took = here.start_agent()
+        stored = proc.stored(here.store)[1]
         here.settle(compacted=True)
         rest = time.monotonic() - began
         sampler.look()
@@ -73,13 +78,15 @@ def first(here: Bench, seconds: int, *, whole: bool) -> Row:
         "cpu_seconds": proc.cpu_seconds(here.pid),
         "peak_rss_mb": proc.rss_mb(here.pid, peak=True),
         "local_mb": sampler.peak["local"] / 1e6,
-        "stored_mb": proc.stored(here.store)[1] / 1e6,
+        "stored_mb": stored / 1e6,
+        "rest_stored_mb": proc.stored(here.store)[1] / 1e6,
     }
     here.write("--rate", 100, "--seconds", seconds, log="acks.log")
     acks = here.acknowledged("acks.log")
     here.wait_for_commit(acks[-1][0])
-    row |= latencies("", delays(acks, here.seen()))
-    here.prove()
+    row |= latencies(delays(acks, here.seen()))
+    if here.db.stat().st_size < PROVED_BYTES_MAX:
+        here.prove()
     return row
 
 
@@ -105,4 +112,6 @@ def measure_second(session: Session, case: str, setting: Setting) -> Row:
             here.start_agent_again(fulls=2)
             row = {"seconds": time.monotonic() - began, "cpu_seconds": proc.cpu_seconds(here.pid)}
             row["peak_rss_mb"] = proc.rss_mb(here.pid, peak=True)
-        return row | {"stored_mb": (proc.stored(here.store)[1] - before) / 1e6}
+        row["stored_mb"] = (proc.stored(here.store)[1] - before) / 1e6
+        here.prove()
+        return row

@@ -23,7 +23,7 @@ COLUMNS = (
     Column("p95_ms", "p95 ms"),
     Column("p99_ms", "p99 ms"),
     Column("max_ms", "worst ms"),
-    Column("rate", "commits/s", 0),
+    Column("rate", "commits/s", 0, better=""),
     Column("agent_cpu_percent", "agent CPU %", 2),
     Column("rss_mb", "RSS MB"),
     Column("peak_rss_mb", "peak RSS MB"),
@@ -33,8 +33,8 @@ PLOTS = (
     Plot("latency-p99", "p99_ms", "ms", "Commit → durable, p99, by commits/s"),
     Plot("latency-cpu", "agent_cpu_percent", "% of a core", "CPU of the agent by commits/s"),
 )
-# Seconds of each rate; the busy one takes a minute, for the sake of its CPU time.
-RATES = {"1": 12, "10": 8, "100": 60, "1000": 8, "10000": 8}
+# Seconds of each rate; 100/s longer, for the sake of its CPU time.
+RATES = {"1": 20, "10": 12, "100": 30, "1000": 8, "10000": 8}
 
 
 def run(session: Session) -> None:
@@ -61,14 +61,14 @@ def followed(here: Bench, arguments: list[object]) -> Row:
     """Write, wait for the last commit, compare the times, prove it by a restore."""
     cpu, began = proc.cpu_seconds(here.pid), time.monotonic()
     written = here.write(*arguments, log="acks.log")
-    used, took = proc.cpu_seconds(here.pid) - cpu, time.monotonic() - began
-    memory = {"rss_mb": proc.rss_mb(here.pid), "peak_rss_mb": proc.rss_mb(here.pid, peak=True)}
     acks = here.acknowledged("acks.log")
-    here.wait_for_commit(acks[-1][0])
-    row: Row = latencies("", delays(acks, here.seen())) | memory
-    here.prove(whole=True)
+    here.wait_for_commit(acks[-1][0])  # what is left to do then is on the bill, too
+    used, took = proc.cpu_seconds(here.pid) - cpu, time.monotonic() - began
+    row: Row = latencies(delays(acks, here.seen()))
+    row |= {"rss_mb": proc.rss_mb(here.pid), "peak_rss_mb": proc.rss_mb(here.pid, peak=True)}
+    here.prove()
     row |= {"rate": written["commits"] / written["seconds"], "agent_cpu_percent": used / took * 100}
-    row |= {"commits": written["commits"], "failed": written["failed"]}
+    row["commits"] = written["commits"]
     return row
 
 

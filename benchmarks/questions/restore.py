@@ -29,7 +29,7 @@ COLUMNS = (
     Column("peak_rss_mb", "peak RSS MB", 0),
     Column("middle_seconds", "to the middle s", 2),
     Column("middle_off", "off by commits", 0),
-    Column("cp_seconds", "cp + fsync s", 2),
+    Column("cp_seconds", "cp + fsync s", 2, better=""),
     Column("objects", "objects", 0),
 )
 PLOTS = (Plot("restore", "seconds", "s", "Restore with each one's default checks"),)
@@ -87,7 +87,7 @@ def timed(here: Bench, verify: str | None, prefix: str, *, keep: bool = False) -
         sync(out)
         found["seconds"] += time.monotonic() - began
     if keep:  # proved once: what the default restore brought is what the source holds
-        source, result = databases.proof(here.db, whole=False), databases.proof(out, whole=False)
+        source, result = databases.proof(here.db, whole=here.proves), databases.proof(out, whole=here.proves)
         if source != result:
             raise AssertionError(f"restored {result}, the source is {source}")
     remove(out)

@@ -18,8 +18,8 @@ NOTES = (
     "of the file."
 )
 COLUMNS = (
-    Column("rate", "commits/s", 0),
-    Column("share", "of its speed without agent %", 0, 100),
+    Column("rate", "commits/s", 0, better=""),
+    Column("share", "of its speed without agent %", 0, 100, "more"),
     Column("failed", "failed requests", 0),
     Column("stall_p99_ms", "p99 commit ms"),
     Column("stall_max_ms", "longest stall ms", 0),
@@ -36,7 +36,6 @@ def run(session: Session) -> None:
     settings = session.pick((NONE, OURS, V5), (NONE, OURS, V5, V5_FAST, V3))
     cases = [ALONE, CROWD]
     session.take_turns("throughput", cases, settings, lambda case, setting: measure(session, case, setting))
-    add_shares(session.rows)
 
 
 def add_shares(rows: list[Row]) -> None:
@@ -50,10 +49,10 @@ def add_shares(rows: list[Row]) -> None:
 def measure(session: Session, case: str, setting: Setting) -> Row:
     seconds = session.pick(3, 12)
     with bench(session, setting, session.pick(0, 100)) as here:
+        here.start_probe()  # without an agent, too: it is part of what the machine has to do
+        here.start_agent()
         if setting is not NONE:
-            here.start_probe()
-            here.start_agent()
-            time.sleep(session.pick(1.0, 3.0))
+            here.settle(compacted=True)
         with proc.Sampler(wal=proc.size_of(here.wal)) as sampler:
             row = load(here, case, seconds, agent=setting is not NONE)
         row["wal_mb"] = sampler.peak["wal"] / 1e6
@@ -72,7 +71,6 @@ def load(here: Bench, case: str, seconds: int, *, agent: bool) -> Row:
         summaries = [summary(each) for each in writers]
         for reader in readers:
             proc.end(reader)
-    took = time.monotonic() - began
     row: Row = {
         "rate": sum(each["commits"] / each["seconds"] for each in summaries),
         "failed": sum(each["failed"] for each in summaries),
@@ -80,9 +78,10 @@ def load(here: Bench, case: str, seconds: int, *, agent: bool) -> Row:
         "stall_max_ms": max(each["stall_max_ms"] for each in summaries),
     }
     if agent:
-        row["agent_cpu_percent"] = (proc.cpu_seconds(here.pid) - cpu) / took * 100
         last = max(each["last_commit"] for each in summaries)
         total = here.counter_before + sum(each["commits"] for each in summaries)
         row["lag_s"] = max(0.0, here.wait_for_commit(total, 120) / 1e6 - last)
+        took = time.monotonic() - began
+        row["agent_cpu_percent"] = (proc.cpu_seconds(here.pid) - cpu) / took * 100
         row["agent_rss_mb"] = proc.rss_mb(here.pid, peak=True)
     return row

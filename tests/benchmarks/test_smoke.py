@@ -32,8 +32,10 @@ def test_medians_leave_out_what_was_not_measured() -> None:
 
 
 def test_latencies_are_named_by_percentile() -> None:
-    """Seconds in, milliseconds out."""
-    assert 2.0 == latencies("", [0.001, 0.002, 0.003])["p50_ms"]
+    """Seconds in, milliseconds out; a p99 of fewer than a hundred would be the worst one."""
+    assert {"p50_ms": 2.0, "max_ms": 3.0} == latencies([0.001, 0.002, 0.003])
+    assert {"p50_ms", "p95_ms", "max_ms"} == set(latencies([0.001] * 99))
+    assert {"p50_ms", "p95_ms", "p99_ms", "max_ms"} == set(latencies([0.001] * 100))
 
 
 def test_a_commit_is_found_in_the_first_object_that_holds_it() -> None:
@@ -69,4 +71,6 @@ def test_a_small_measurement_runs_from_end_to_end(tmp_path: Path) -> None:
     session.take_turns("latency", ["50"], [OURS], measure)
 
     assert 20 == session.rows[0]["commits"], session.rows
-    assert "| commit → durable" in write_report(session, tmp_path).read_text("utf-8")
+    assert f"| {OURS.name} | {session.rows[0]['p50_ms']:.1f} |" in write_report(session, tmp_path).read_text(
+        "utf-8"
+    )
