@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from replicator.clock import Clock
@@ -20,11 +22,13 @@ from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, Obj
 from replicator.core.full import (
     FRAME_CHUNKS,
     PACK_BYTES,
+    Frame,
     Manifest,
     ManifestHead,
     PackBuilder,
     chunk_bytes_for,
     chunk_hash,
+    compress_chunks,
     decode_manifest,
     encode_manifest,
     pack_extents,
@@ -41,6 +45,9 @@ log = logging.getLogger(__name__)
 # Passes over what was touched meanwhile end when they no longer halve it, or when this little is left, which
 # is read in some milliseconds with the capture held still.
 LEFT_FOR_THE_END = 256
+# Hashing and compressing take ten seconds of a core for a GiB, and need none of Python's lock. Two, since more
+# cores would be missed by the application, which has work to do meanwhile.
+WORKERS = 2
 PASSES_MAX = 6
 
 
@@ -79,6 +86,25 @@ class _Work:
 
     def chunks_of(self, pgnos: Iterable[int]) -> set[int]:
         return {(pgno - 1) // self.pages_per_chunk for pgno in pgnos}
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """A chunk, and where an earlier full has it."""
+
+    index: int
+    digest: bytes
+    checksum: int
+    earlier: tuple[Frame, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Neighbouring chunks; those that no earlier full has are in ``stored``, compressed together."""
+
+    chunks: list[_Described]
+    stored: bytes
+    plain_bytes: int
 
 
 class FullBackup:
@@ -166,16 +192,19 @@ class FullBackup:
 
     def _read_main(self, work: _Work, indexes: list[int]) -> None:
         """Chunks of the main file as they are just now, in runs of neighbours."""
-        for run in _neighbours(indexes, FRAME_CHUNKS):
-            if self._stopping():
-                raise Interrupted("the full backup was stopped")
-            content = work.followed.database.main_bytes(
-                run[0] * work.chunk_bytes, len(run) * work.chunk_bytes
-            )
-            size = work.chunk_bytes
-            self._take(work, run, [content[i * size : (i + 1) * size] for i in range(len(run))])
-            if work.builder.size >= PACK_BYTES:
-                self._put_pack(work)
+        ahead: deque[Future[_Prepared]] = deque()
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="full") as pool:
+            for run in _neighbours(indexes, FRAME_CHUNKS):
+                if self._stopping():
+                    raise Interrupted("the full backup was stopped")
+                size = work.chunk_bytes
+                content = work.followed.database.main_bytes(run[0] * size, len(run) * size)
+                chunks = [content[i * size : (i + 1) * size] for i in range(len(run))]
+                ahead.append(pool.submit(_prepare, work, run, chunks))
+                if len(ahead) > 2 * WORKERS:
+                    self._keep(work, ahead.popleft().result())
+            while ahead:
+                self._keep(work, ahead.popleft().result())
 
     def _read_the_rest(self, work: _Work, touched: set[int]) -> Moment:
         """What is left, exactly, at one commit, with capture held still and nothing sent meanwhile."""
@@ -191,7 +220,7 @@ class FullBackup:
                 for index in {min(before, len(work.table)) - 1, len(work.table) - 1}:
                     work.table.forget(index)
             for run in _neighbours(work.table.missing(), FRAME_CHUNKS):
-                self._take(work, run, [self._exact(work, moment, index) for index in run])
+                _take(work, _prepare(work, run, [self._exact(work, moment, index) for index in run]))
             self._prove_the_first(work, moment)
             self._reserve(moment)
         return moment
@@ -215,23 +244,10 @@ class FullBackup:
             parts.append(page)
         return b"".join(parts)
 
-    def _take(self, work: _Work, indexes: list[int], chunks: list[bytes]) -> None:
-        """Describe chunks, and store those that an earlier full does not hold."""
-        new: list[int] = []
-        contents: list[bytes] = []
-        for index, content in zip(indexes, chunks, strict=True):
-            digest = chunk_hash(content)
-            first = index * work.pages_per_chunk + 1
-            work.table.describe(index, digest, pages_checksum(content, first, work.page_size))
-            found = work.earlier.find(index, digest)
-            if found is not None:
-                work.table.locate([index], *found)
-            else:
-                new.append(index)
-                contents.append(content)
-        if new:
-            work.table.locate(new, work.builder.add(contents))
-            work.chunks_new += len(new)
+    def _keep(self, work: _Work, prepared: _Prepared) -> None:
+        _take(work, prepared)
+        if work.builder.size >= PACK_BYTES:
+            self._put_pack(work)
 
     # --- storing ---------------------------------------------------------------------------------------
 
@@ -332,6 +348,34 @@ class FullBackup:
                 return None
             return manifest
         return None
+
+
+def _prepare(work: _Work, indexes: list[int], chunks: list[bytes]) -> _Prepared:
+    """The part of it that takes time: hash chunks, and compress those that an earlier full does not hold."""
+    found: list[_Described] = []
+    new: list[bytes] = []
+    for index, content in zip(indexes, chunks, strict=True):
+        digest = chunk_hash(content)
+        checksum = pages_checksum(content, index * work.pages_per_chunk + 1, work.page_size)
+        earlier = work.earlier.find(index, digest)
+        found.append(_Described(index, digest, checksum, earlier))
+        if earlier is None:
+            new.append(content)
+    return _Prepared(found, *(compress_chunks(new) if new else (b"", 0)))
+
+
+def _take(work: _Work, prepared: _Prepared) -> None:
+    """Into the table, and what is new into the pack; in the order of the file."""
+    new: list[int] = []
+    for each in prepared.chunks:
+        work.table.describe(each.index, each.digest, each.checksum)
+        if each.earlier is not None:
+            work.table.locate([each.index], *each.earlier)
+        else:
+            new.append(each.index)
+    if new:
+        work.table.locate(new, work.builder.add(prepared.stored, prepared.plain_bytes))
+        work.chunks_new += len(new)
 
 
 def _neighbours(indexes: Iterable[int], count_max: int) -> Iterator[list[int]]:

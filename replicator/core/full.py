@@ -221,6 +221,12 @@ def _read_runs(reader: Reader, head: ManifestHead, name: str) -> Iterable[Run]:
         raise ObjectCorrupt(f"{name} locates {covered} of {head.chunks} chunks")
 
 
+def compress_chunks(chunks: Sequence[bytes]) -> tuple[bytes, int]:
+    """At most 16 chunks together, and how long they are plain."""
+    plain = b"".join(chunks)
+    return zstd.compress(plain), len(plain)
+
+
 class PackBuilder:
     """Collects new chunks into frames and frames into packs; the caller puts what ``full`` packs it gets.
 
@@ -235,11 +241,9 @@ class PackBuilder:
     def size(self) -> int:
         return len(self._out)
 
-    def add(self, chunks: Sequence[bytes]) -> Frame:
-        """Compress *chunks* (at most 16) into one frame of the current pack."""
-        plain = b"".join(chunks)
-        stored = zstd.compress(plain)
-        frame = Frame(self._pack, len(self._out), len(stored), len(plain))
+    def add(self, stored: bytes, plain_bytes: int) -> Frame:
+        """What ``compress_chunks`` gave, as one frame of the current pack."""
+        frame = Frame(self._pack, len(self._out), len(stored), plain_bytes)
         self._out += stored
         return frame
 
