@@ -27,6 +27,7 @@ from replicator.core.full import (
     build_runs,
     chunk_bytes_for,
     chunk_hash,
+    compress_chunks,
     decode_manifest,
     encode_manifest,
     expand_frame,
@@ -415,9 +416,9 @@ def test_packs_hold_the_frames_that_were_added() -> None:
     """Each frame lies where it says, in the pack it says, and expands to its chunks."""
     builder = PackBuilder(first_pack=4)
     contents = [[NOISE.randbytes(CHUNK_BYTES), bytes(CHUNK_BYTES)], [b"last"], [NOISE.randbytes(100)]]
-    frames = [builder.add(contents[0]), builder.add(contents[1])]
+    frames = [builder.add(*compress_chunks(contents[0])), builder.add(*compress_chunks(contents[1]))]
     packs = {4: builder.take()}
-    frames.append(builder.add(contents[2]))
+    frames.append(builder.add(*compress_chunks(contents[2])))
     packs[5] = builder.take()
 
     assert [4, 4, 5] == [frame.pack for frame in frames]
@@ -435,13 +436,13 @@ def test_an_empty_pack_is_none() -> None:
 
     assert builder.take() is None
     assert builder.take() is None
-    assert 0 == builder.add([b"x"]).pack
+    assert 0 == builder.add(b"x", 1).pack
 
 
 def test_a_damaged_frame_names_its_pack_and_place() -> None:
     """Bytes that do not expand, or to another length, are ObjectCorrupt with the pack's name and the offset."""
     builder = PackBuilder(0)
-    frame = builder.add([b"content" * 50])
+    frame = builder.add(*compress_chunks([b"content" * 50]))
     pack = builder.take()
     assert pack is not None
     stored = pack[frame.offset :]

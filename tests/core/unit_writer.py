@@ -18,6 +18,7 @@ from replicator.core.full import (
     build_runs,
     chunk_bytes_for,
     chunk_hash,
+    compress_chunks,
     encode_manifest,
 )
 from replicator.core.names import PackName
@@ -120,7 +121,7 @@ def full_of(writer: Writer) -> dict[str, bytes]:
     located = []
     for first in range(0, len(chunks), FRAME_CHUNKS):
         group = chunks[first : first + FRAME_CHUNKS]
-        frame = builder.add(group)
+        frame = builder.add(*compress_chunks(group))
         located += [(frame, slot) for slot in range(len(group))]
     pack = builder.take()
     assert pack is not None
