@@ -18,7 +18,7 @@ from replicator.config import DatabaseConfig
 from replicator.source.database import Database
 from tests.support.app import App
 
-PROMPT_SECONDS = 0.5
+PROMPT_SECONDS = 0.9
 TIMES = 4
 # Enough of SQLite's busy handler asking that it asks only every 25 ms from then on.
 WAITED_SECONDS = 0.06
