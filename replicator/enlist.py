@@ -75,27 +75,35 @@ def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
         )
 
 
-def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
-    """A lease has no expiry: the newest one says who writes, until somebody claims the next epoch."""
+def newest_lease(store: Store) -> LeaseRecord | None:
+    """Who writes to *store*; None where nobody ever did."""
     leases = [name for each in store.list(LEASES) if isinstance(name := parse_name(each.name), LeaseName)]
     newest = max(leases, default=None)
-    if newest is not None:
-        holder = decode_lease(store.get(str(newest)), str(newest))
+    return None if newest is None else decode_lease(store.get(str(newest)), str(newest))
+
+
+def lease_text(lease: LeaseRecord) -> str:
+    return f"process {lease.pid} on {lease.host}, since {lease.claimed} (epoch {lease.epoch})"
+
+
+def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
+    """A lease has no expiry: the newest one says who writes, until somebody claims the next epoch."""
+    holder = newest_lease(store)
+    if holder is not None:
         if holder.writer == state.writer:
             # Of several stores one may have had a take-over: the epoch is the database's, and never goes back.
-            if state.epoch < newest.epoch:
-                state.epoch = newest.epoch
+            if state.epoch < holder.epoch:
+                state.epoch = holder.epoch
                 state.save()
             return
         if not take_over:
             raise OwnershipLost(
-                f"another agent writes to {store.url}: process {holder.pid} on {holder.host}, "
-                f"since {holder.claimed} (epoch {holder.epoch})",
+                f"another agent writes to {store.url}: {lease_text(holder)}",
                 hint="if that agent is gone for good, start this one with --take-over",
             )
-    epoch = max(newest.epoch + 1 if newest else 1, state.epoch)
+    epoch = max(holder.epoch + 1 if holder else 1, state.epoch)
     lease = LeaseRecord(
-        epoch, state.writer, socket.gethostname(), os.getpid(), format_time(clock.wall()), newest is not None
+        epoch, state.writer, socket.gethostname(), os.getpid(), format_time(clock.wall()), holder is not None
     )
     try:
         store.put(str(LeaseName(epoch)), encode_record(lease))

@@ -18,9 +18,8 @@ from replicator.core.errors import (
     RepositoryNotFound,
     SourceGone,
 )
-from replicator.core.names import LEASES, LeaseName, parse_name
-from replicator.core.records import decode_lease
 from replicator.core.times import format_time
+from replicator.enlist import lease_text, newest_lease
 from replicator.files import free_bytes, lies_within, lock_holder, read_json
 from replicator.restore import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
@@ -268,12 +267,10 @@ def _repository(store: Store) -> Iterator[Finding]:
 
 
 def _lease(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
-    leases = [found for each in store.list(LEASES) if isinstance(found := parse_name(each.name), LeaseName)]
-    if not leases:
+    holder = newest_lease(store)
+    if holder is None:
         return
-    newest = str(max(leases))
-    holder = decode_lease(store.get(newest), newest)
-    who = f"process {holder.pid} on {holder.host}, since {holder.claimed} (epoch {holder.epoch})"
+    who = lease_text(holder)
     state = read_json(os.path.join(config.state_folder, "state.json")) if config is not None else None
     if config is None:
         yield Finding(Level.OK, store.url, f"its writer is {who}")

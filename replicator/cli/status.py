@@ -23,10 +23,11 @@ from replicator.config import DatabaseConfig
 from replicator.core.errors import ReplicatorError, SourceGone
 from replicator.core.position import Position, parse_position
 from replicator.core.times import format_time
+from replicator.enlist import newest_lease
 from replicator.files import lock_holder, read_json
 from replicator.restore import read_repository
 from replicator.status import read_status
-from replicator.store import connect
+from replicator.store import Store, connect
 
 _TIMES_OF_SOURCE = ("captured_observed", "pending_since")
 _TIMES_OF_STORE = ("shipped_observed", "oldest_unshipped", "unprotected_since")
@@ -63,7 +64,8 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     last; ``committed``: captured and how many frames are pending; for each store ``lag`` {seconds,
     transactions, bytes}, where seconds are since the oldest commit that is not shipped and 0 means there is
     none, and ``unprotected_since``, null while a full backup of the running generation is complete;
-    ``lag_seconds``: the worst of the stores; ``window`` as in ``ls``, or ``window_problem``.
+    ``lag_seconds``: the worst of the stores; and of the first store ``window`` as in ``ls`` or
+    ``window_problem``, and ``writer`` {host, process, since, epoch, this_agent} by its newest lease, or null.
     """
     found = read_status(database.state_folder)
     if found is None:
@@ -88,8 +90,7 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     _write_times(found, ("written",))
     if found["error"]:
         _write_times(found["error"], ("at",))
-    found["window"], found["window_problem"] = _window(found["stores"], database)
-    return found
+    return found | _what_the_store_says(found["stores"], database)
 
 
 def _write_times(content: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -147,17 +148,34 @@ def _changed_after(database: str, micros: int) -> bool:
     return False
 
 
-def _window(
-    stores: list[dict[str, Any]], database: DatabaseConfig
-) -> tuple[dict[str, Any] | None, str | None]:
+def _what_the_store_says(stores: list[dict[str, Any]], database: DatabaseConfig) -> dict[str, Any]:
+    """``window``, ``window_problem`` and ``writer``, asked of the first store."""
+    found: dict[str, Any] = {"window": None, "window_problem": "no store is known", "writer": None}
     url = stores[0]["url"] if stores else next(iter(database.stores), None)
     if url is None:
-        return None, "no store is known"
+        return found
     try:
-        window = window_of(read_repository(connect(url)))
+        store = connect(url)
+        found["window"] = window_of(read_repository(store))
+        found["window_problem"] = None if found["window"] else "nothing can be restored yet"
+        found["writer"] = _writer(store, database.state_folder)
     except ReplicatorError as exc:
-        return None, str(exc)
-    return window, None if window else "nothing can be restored yet"
+        found["window_problem"] = str(exc)
+    return found
+
+
+def _writer(store: Store, state_folder: str) -> dict[str, Any] | None:
+    lease = newest_lease(store)
+    if lease is None:
+        return None
+    state = read_json(os.path.join(state_folder, "state.json")) or {}
+    return {
+        "host": lease.host,
+        "process": lease.pid,
+        "since": lease.claimed,
+        "epoch": lease.epoch,
+        "this_agent": lease.writer == state.get("writer"),
+    }
 
 
 # --- for the eye ---------------------------------------------------------------------------------------
@@ -179,6 +197,10 @@ def _print(screen: Screen, found: dict[str, Any]) -> None:
         rows.append(("window", f"{window['oldest']['committed']} to {window['newest']['committed']}"))
     else:
         rows.append(("window", f"none: {found['window_problem']}"))
+    if writer := found["writer"]:
+        other = "" if writer["this_agent"] else "ANOTHER AGENT: "
+        since = f"since {writer['since']} (epoch {writer['epoch']})"
+        rows.append(("writer", f"{other}process {writer['process']} on {writer['host']}, {since}"))
     rows.append(
         (
             "log",

@@ -205,6 +205,7 @@ def test_status_follows_the_agent(tmp_path: Path, inside: Inside) -> None:
     )  # fmt: skip
     assert well["source"]["captured"] == well["stores"][0]["shipped"] == well["window"]["newest"]["position"]
     assert well["stores"][0]["unprotected_since"] is None
+    assert (True, 1) == (well["writer"]["this_agent"], well["writer"]["epoch"])
     assert unwell["lag_seconds"] > 0
     assert unwell["stores"][0]["lag"]["transactions"] == 2
     assert unwell["stores"][0]["lag"]["bytes"] > 0
