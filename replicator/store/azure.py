@@ -32,7 +32,6 @@ from replicator.core.errors import (
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
-    PROBES,
     PutOnce,
     first_setting,
     http_error,
@@ -43,6 +42,7 @@ from replicator.store.cloud_wire import (
     split_url,
     without_secrets,
 )
+from replicator.store.contract import PROBES
 
 if TYPE_CHECKING:
     import requests

@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from replicator.core.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable, UsageError
+from replicator.store.contract import PROBES
 
 if TYPE_CHECKING:
     import requests
@@ -34,8 +35,6 @@ PIECE_BYTES = 1 << 16
 MESSAGE_CHARACTERS_MAX = 300
 # Both services bound a name at 1,024 bytes; ours take up to some 120 of them.
 PREFIX_BYTES_MAX = 800
-# Where probes lie, hidden from every listing: one that could not be deleted is nobody's object.
-PROBES = ".probe/"
 
 _QUERY = re.compile(r"\?[^\s'\"<>)]+")
 _SECRET = re.compile(r"(?i)\b(sig|signature|accountkey|sharedaccesskey|token|password)=[^\s;&'\"]+")

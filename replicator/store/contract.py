@@ -23,6 +23,10 @@ from typing import Protocol
 
 from replicator.core.catalogue import Listed
 
+# Where a store tries what its server does with a put of what exists; hidden from every listing, since one that
+# could not be deleted again is nobody's object.
+PROBES = ".probe/"
+
 
 class Store(Protocol):
     @property

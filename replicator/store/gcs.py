@@ -33,7 +33,6 @@ from replicator.core.errors import (
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
-    PROBES,
     Pieces,
     PutOnce,
     causes_of,
@@ -45,6 +44,7 @@ from replicator.store.cloud_wire import (
     split_url,
     without_secrets,
 )
+from replicator.store.contract import PROBES
 
 FORM = "gs://bucket/prefix"
 WHERE_CREDENTIALS_GO = (

@@ -25,6 +25,7 @@ from replicator.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from replicator.store.contract import PROBES
 from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, translated
 from replicator.store.s3_settings import S3Settings, read_keys, read_settings
 
@@ -45,7 +46,6 @@ _WHOLE_SECONDS = 6 * 3600.0  # of one answer that never stops coming, however sl
 _PIECE_BYTES = 8 << 20  # what is read at once of a large object
 _PAGE = 1000  # names in an answer to a list, fixed by S3
 _KEYS_MINUTES = 15  # after which keys are read from their file again
-_PROBE = ".probe/"
 
 # Of the environment, what only the SDK's own search for credentials uses.
 _CHAIN = {
@@ -154,7 +154,8 @@ class S3Store:
             return  # everything with the prefix sorts before it
         for listed in self._ordered(folder, _start(folder, max(prefix, after))):
             if listed.name.startswith(prefix) and listed.name > after:
-                yield listed
+                if not listed.name.startswith(PROBES):
+                    yield listed
             elif listed.name > prefix and listed.name > after:
                 return
 
@@ -179,7 +180,7 @@ class S3Store:
 
     def _probe(self) -> None:
         """Find out whether the server keeps preconditions. Threads that come together each find it out."""
-        name = f"{_PROBE}{secrets.token_hex(8)}"
+        name = f"{PROBES}{secrets.token_hex(8)}"
         keeps = False
         try:
             for _ in range(2):
