@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -34,6 +34,7 @@ from replicator.core.full import (
     pack_extents,
 )
 from replicator.core.names import FULL, FullName, PackName, parse_name
+from replicator.core.neighbours import neighbours
 from replicator.core.position import Position
 from replicator.core.times import month_of
 from replicator.moment import Followed, Moment
@@ -194,7 +195,7 @@ class FullBackup:
         """Chunks of the main file as they are just now, in runs of neighbours."""
         ahead: deque[Future[_Prepared]] = deque()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="full") as pool:
-            for run in _neighbours(indexes, FRAME_CHUNKS):
+            for run in neighbours(indexes, FRAME_CHUNKS):
                 if self._stopping():
                     raise Interrupted("the full backup was stopped")
                 size = work.chunk_bytes
@@ -219,7 +220,7 @@ class FullBackup:
                 # The last chunk may have been whole before and be short now, or the other way round.
                 for index in {min(before, len(work.table)) - 1, len(work.table) - 1}:
                     work.table.forget(index)
-            for run in _neighbours(work.table.missing(), FRAME_CHUNKS):
+            for run in neighbours(work.table.missing(), FRAME_CHUNKS):
                 _take(work, _prepare(work, run, [self._exact(work, moment, index) for index in run]))
             self._prove_the_first(work, moment)
             self._reserve(moment)
@@ -376,15 +377,3 @@ def _take(work: _Work, prepared: _Prepared) -> None:
     if new:
         work.table.locate(new, work.builder.add(prepared.stored, prepared.plain_bytes))
         work.chunks_new += len(new)
-
-
-def _neighbours(indexes: Iterable[int], count_max: int) -> Iterator[list[int]]:
-    """Runs of consecutive indexes, each of at most *count_max*."""
-    run: list[int] = []
-    for index in indexes:
-        if run and (index != run[-1] + 1 or len(run) == count_max):
-            yield run
-            run = []
-        run.append(index)
-    if run:
-        yield run

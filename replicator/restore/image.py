@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 
 from replicator.core.checksum import pages_checksum
+from replicator.core.neighbours import neighbours
 from replicator.files import FILE_MODE
 from replicator.restore.destination import RefusingErrors, temporary_of
 
@@ -58,17 +59,8 @@ class Image:
 
     def _flush(self) -> None:
         # Pages beyond the end too: they may belong to a transaction that is not applied to its end yet.
-        run: list[bytes] = []
-        begin = 0
-        for pgno in sorted(self._overlay):
-            if run and pgno != begin + len(run):
-                self.write_at((begin - 1) * self.page_size, b"".join(run))
-                run.clear()
-            if not run:
-                begin = pgno
-            run.append(self._overlay[pgno])
-        if run:
-            self.write_at((begin - 1) * self.page_size, b"".join(run))
+        for run in neighbours(sorted(self._overlay), _PIECE_BYTES // self.page_size):
+            self.write_at((run[0] - 1) * self.page_size, b"".join([self._overlay[pgno] for pgno in run]))
         self._overlay.clear()
 
     def finish(self) -> None:
