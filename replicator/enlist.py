@@ -34,6 +34,7 @@ from replicator.core.records import (
 )
 from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
+from replicator.files import read_json
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store
 
@@ -84,6 +85,12 @@ def newest_lease(store: Store) -> LeaseRecord | None:
 
 def lease_text(lease: LeaseRecord) -> str:
     return f"process {lease.pid} on {lease.host}, since {lease.claimed} (epoch {lease.epoch})"
+
+
+def is_of(lease: LeaseRecord, state_folder: str) -> bool:
+    """Whether the agent of *state_folder*, running or not, holds *lease*."""
+    state = read_json(os.path.join(state_folder, "state.json")) or {}
+    return bool(state.get("writer") == lease.writer)
 
 
 def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:

@@ -19,8 +19,8 @@ from replicator.core.errors import (
     SourceGone,
 )
 from replicator.core.times import format_time
-from replicator.enlist import lease_text, newest_lease
-from replicator.files import free_bytes, lies_within, lock_holder, read_json
+from replicator.enlist import is_of, lease_text, newest_lease
+from replicator.files import free_bytes, lies_within, lock_holder
 from replicator.restore import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
 from replicator.source.database import Database
@@ -271,10 +271,9 @@ def _lease(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
     if holder is None:
         return
     who = lease_text(holder)
-    state = read_json(os.path.join(config.state_folder, "state.json")) if config is not None else None
     if config is None:
         yield Finding(Level.OK, store.url, f"its writer is {who}")
-    elif state is not None and state.get("writer") == holder.writer:
+    elif is_of(holder, config.state_folder):
         yield Finding(Level.OK, store.url, f"its writer is the agent of this state folder: {who}")
     else:
         yield Finding(

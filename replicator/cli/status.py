@@ -23,7 +23,7 @@ from replicator.config import DatabaseConfig
 from replicator.core.errors import ReplicatorError, SourceGone
 from replicator.core.position import Position, parse_position
 from replicator.core.times import format_time
-from replicator.enlist import newest_lease
+from replicator.enlist import is_of, newest_lease
 from replicator.files import lock_holder, read_json
 from replicator.restore import read_repository
 from replicator.status import read_status
@@ -168,13 +168,12 @@ def _writer(store: Store, state_folder: str) -> dict[str, Any] | None:
     lease = newest_lease(store)
     if lease is None:
         return None
-    state = read_json(os.path.join(state_folder, "state.json")) or {}
     return {
         "host": lease.host,
         "process": lease.pid,
         "since": lease.claimed,
         "epoch": lease.epoch,
-        "this_agent": lease.writer == state.get("writer"),
+        "this_agent": is_of(lease, state_folder),
     }
 
 
