@@ -233,8 +233,7 @@ def bench(session: Session, setting: Setting, megabytes: int = 0, *, placed: boo
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "tmp").mkdir()
-    found = Bench(folder, setting, made, patience=session.pick(2.0, 40.0))
-    found.proves = session.round == 0
+    found = Bench(folder, setting, made, patience=session.pick(2.0, 40.0), proves=session.round == 0)
     try:
         if placed:
             found.place()

@@ -93,22 +93,19 @@ class Medians:
 
     def get(self, question: str, case: str, setting: str, figure: str) -> float:
         """NaN where nothing was measured."""
-        values = [
-            float(row[figure])
-            for row in self.rows
-            if (row["question"], row["case"], row["setting"]) == (question, case, setting) and figure in row
-        ]
+        values = self._values(question, case, setting, figure)
         return median(values) if values else math.nan
 
     def worst(self, question: str, case: str, setting: str, figure: str) -> float:
         """The largest of all rounds, for what must not happen once; NaN where nothing was measured."""
-        wanted = (question, case, setting)
-        values = [
+        return max(self._values(question, case, setting, figure), default=math.nan)
+
+    def _values(self, question: str, case: str, setting: str, figure: str) -> list[float]:
+        return [
             float(row[figure])
             for row in self.rows
-            if (row["question"], row["case"], row["setting"]) == wanted and figure in row
+            if (row["question"], row["case"], row["setting"]) == (question, case, setting) and figure in row
         ]
-        return max(values, default=math.nan)
 
     def count(self, question: str, case: str, setting: str) -> int:
         return sum(
