@@ -11,7 +11,6 @@ import contextlib
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ _HEAD_BYTES_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request or an answer: the first line's words, header fields by lower-case name, and the body."""
+    """A request or an answer: the first line's words, header fields, and the body; ``get`` takes a lower-case name."""
 
     first: tuple[str, str, str]
     fields: tuple[tuple[str, str], ...]
@@ -57,10 +56,8 @@ class Fault:
 
 @dataclass(slots=True)
 class Seen:
-    """One request that was answered; times in seconds of the wall clock."""
+    """One request that was answered."""
 
-    began: float
-    ended: float
     request: Message
     answer: Message
 
@@ -145,14 +142,13 @@ class Wire:
         writer: asyncio.StreamWriter,
     ) -> bool:
         """Whether the connection goes on."""
-        began = time.time()
         if self.delay:
             await asyncio.sleep(self.delay)
         fault = self.fault(request)
         when = fault.when if fault else ""
         if fault and when == "answer":
             answer = Message(("HTTP/1.1", str(fault.status), "Told"), fault.fields, fault.body)
-            self._tell(began, request, answer)
+            self._tell(request, answer)
             client.write(_encoded(answer))
             await client.drain()
             return True
@@ -168,7 +164,7 @@ class Wire:
         answer_read = await _read(reader, bodiless=request.method == "HEAD")
         if answer_read is None:
             return _reset(client)
-        self._tell(began, request, answer_read)
+        self._tell(request, answer_read)
         if when == "after":
             return _reset(client)
         if when == "hang":
@@ -185,8 +181,8 @@ class Wire:
         await client.drain()
         return True
 
-    def _tell(self, began: float, request: Message, answer: Message) -> None:
-        seen = Seen(began, time.time(), request, answer)
+    def _tell(self, request: Message, answer: Message) -> None:
+        seen = Seen(request, answer)
         self.seen.append(seen)
         self.answered(seen)
 
