@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
@@ -21,6 +22,10 @@ FOLDER_MODE = 0o700
 _LOCK_ATTEMPTS = 20
 # Linux has it; what it is made of differs by system.
 _UNNAMED: int = getattr(os, "O_TMPFILE", 0)
+# How file systems without hard links say so.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # Linux
+_RENAME_EXCL = 4  # macOS
 
 
 @contextlib.contextmanager
@@ -30,8 +35,11 @@ def mapped_errors(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         detail = f"{what}: {exc.strerror or exc}"
-        if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if exc.errno in (errno.EACCES, errno.EPERM):
             raise StoreDenied(detail, hint="give this user permission there") from exc
+        if exc.errno == errno.EROFS:
+            hint = "it is mounted read-only; if nobody meant that, the kernel's log says why"
+            raise StoreDenied(detail, hint=hint) from exc
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreUnavailable(
                 detail, hint="free some space; nothing is lost, it goes on by itself"
@@ -69,6 +77,14 @@ def make_folder(path: str) -> None:
         sync_folder(os.path.dirname(folder))
 
 
+def mount_of(path: str) -> str:
+    """Where the file system that *path* lies on, or would lie on, is mounted."""
+    path = os.path.realpath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
     """Give *path* new content atomically; a reader sees the old or the new, whole."""
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
@@ -93,7 +109,8 @@ def publish_once(path: str, data: bytes) -> None:
     """Create *path* with *data*, whole and durable, or raise FileExistsError and change nothing.
 
     Written without a name, synced, then linked: link(2) refuses an existing name atomically, and whoever is
-    killed before leaves nothing. Where that cannot be had, under a temporary name.
+    killed before leaves nothing. Where that cannot be had, under a temporary name; and where there are no links
+    (SMB, FAT), that is renamed by a call which does not replace.
     """
     folder = os.path.dirname(path)
     if not _publish_unnamed(folder, path, data):
@@ -118,6 +135,10 @@ def _publish_unnamed(folder: str, path: str, data: bytes) -> bool:
         os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
     except FileNotFoundError:
         return False  # no /proc; or no folder any more, which the other way finds out
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        return False
     finally:
         os.close(fd)
     return True
@@ -132,9 +153,36 @@ def _publish_named(folder: str, path: str, data: bytes) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.link(temporary, path)
+        try:
+            os.link(temporary, path)
+        except OSError as exc:
+            if exc.errno not in _NO_LINKS:
+                raise
+            _rename_once(temporary, path)
     finally:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _rename_once(source: str, target: str) -> None:
+    """A rename that raises FileExistsError instead of replacing. Python has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(source), os.fsencode(target)
+    if hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
+    elif hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(*names, _RENAME_EXCL)
+    else:
+        failed, _ = -1, ctypes.set_errno(errno.ENOSYS)
+    if not failed:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        raise StoreDenied(
+            f"the file system of {os.path.dirname(target)} has neither hard links nor a rename that does not replace",
+            hint="an agent could not notice a second one there: choose another folder",
+        )
+    raise OSError(number, os.strerror(number), target)
 
 
 def read_json(path: str) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ def _units(store: Store, names: tuple[SegmentName, ...], jobs: int) -> Iterator[
     with ThreadPoolExecutor(jobs, thread_name_prefix="fetch") as pool:
         try:
             while True:
-                while len(ahead) < jobs * 4 and (name := next(waiting, None)) is not None:
+                while len(ahead) < jobs * 2 and (name := next(waiting, None)) is not None:
                     ahead.append((name, pool.submit(store.get, str(name))))
                 if not ahead:
                     return

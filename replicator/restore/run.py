@@ -20,6 +20,7 @@ from replicator.restore.replay import Replayed, replay
 from replicator.restore.target import Chosen, Repository
 from replicator.source.proof import ask_sqlite
 from replicator.store import Store
+from replicator.store.patience import PatientStore
 
 JOBS = 4
 """Reads under way at once: enough to hide a store's latency, each holds some mebibytes."""
@@ -88,7 +89,7 @@ def restore_chosen(
     image = Image(path, manifest.head.page_size)
     try:
         image.resize(manifest.head.pages)
-        fetch = _Fetch(repository.store, chosen, options, on_progress, check)
+        fetch = _Fetch(PatientStore(repository.store, cancelled), chosen, options, on_progress, check)
         done = 0
 
         def chunks(size: int) -> None:
@@ -98,7 +99,7 @@ def restore_chosen(
             on_progress(Progress("chunks", done, manifest.head.database_bytes))
 
         with nearest_points_named(repository):
-            restore_chunks(repository.store, manifest, image, jobs=options.jobs, report=chunks)
+            restore_chunks(fetch.store, manifest, image, jobs=options.jobs, report=chunks)
             replayed = fetch.replay(manifest.head, image)
         image.finish()
         with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:

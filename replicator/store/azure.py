@@ -14,7 +14,7 @@ import contextlib
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ from replicator.core.errors import (
     ObjectCorrupt,
     ObjectExists,
     ObjectNotFound,
+    ReplicatorError,
     StoreDenied,
     StoreError,
     StoreUnavailable,
@@ -42,7 +43,7 @@ from replicator.store.cloud_wire import (
     split_url,
     without_secrets,
 )
-from replicator.store.contract import PROBES
+from replicator.store.contract import is_probe
 
 if TYPE_CHECKING:
     import requests
@@ -93,7 +94,7 @@ def open_azure(url: str, environ: Mapping[str, str]) -> AzureStore:
             hint=f"3 to 63 lower-case letters, digits and single hyphens; the form is {FORM}",
         )
     require_sdk("azure-storage-blob")
-    return AzureStore(_access(account, environ), parts[0], "/".join(parts[1:]))
+    return AzureStore(lambda: _access(account, environ), parts[0], "/".join(parts[1:]))
 
 
 def _access(account: str, environ: Mapping[str, str]) -> Access:
@@ -174,14 +175,17 @@ def _default_endpoint(account: str) -> str:
 
 
 class AzureStore:
-    """Objects are block blobs below *prefix* in *container*."""
+    """Objects are block blobs below *prefix* in *container*. *access* reads the settings, and again after a refusal:
+    what a file holds may have been renewed."""
 
-    def __init__(self, access: Access, container: str, prefix: str = "") -> None:
-        self._access = access
+    def __init__(self, access: Callable[[], Access], container: str, prefix: str = "") -> None:
+        self._read_access = access
+        self._access = access()
         self._container = container
         self._prefix = f"{prefix}/" if prefix else ""
         self._made = threading.Lock()  # of the client, for an assignment only
         self._client: ContainerClient | None = None
+        self._refused_once = False
         self._once_only = PutOnce(self.url, self._put, self._size, self.delete)
 
     @property
@@ -218,7 +222,7 @@ class AzureStore:
             )
             for blob in found:
                 name = blob.name[len(self._prefix) :]
-                if name > after and not name.startswith(PROBES):
+                if name > after and (is_probe(prefix) or not is_probe(name)):
                     yield Listed(name, int(blob.size))
 
     def delete(self, name: str) -> None:
@@ -264,11 +268,14 @@ class AzureStore:
     # --- the client
 
     def _opened(self) -> ContainerClient:
-        if self._client is None:
-            client = self._open()
+        if self._refused_once:
+            self._renew()
+        client = self._client  # another thread may drop it, see _renew
+        if client is None:
+            opened = self._open()
             with self._made:
-                self._client = self._client or client
-        return self._client
+                client = self._client = self._client or opened
+        return client
 
     def _open(self) -> ContainerClient:
         from azure.core.pipeline.transport import RequestsTransport
@@ -303,6 +310,13 @@ class AzureStore:
             connection_timeout=CONNECT_SECONDS, read_timeout=IDLE_SECONDS, retry_total=0
         )
 
+    def _renew(self) -> None:
+        """Before the first call after a refusal, which somebody may have answered meanwhile."""
+        self._refused_once = False
+        with contextlib.suppress(ReplicatorError):
+            if (renewed := self._read_access()) != self._access:
+                self._access, self._client = renewed, None
+
     # --- errors
 
     @contextlib.contextmanager
@@ -316,8 +330,13 @@ class AzureStore:
             yield
             return
         except HttpResponseError as exc:
-            if exc.status_code is not None:
-                error: StoreError = self._refused(what, doing, name, exc)
+            if exc.status_code is not None and exc.status_code < 300:
+                # The SDK could not make sense of it.
+                error: StoreError = StoreUnavailable(f"{what}: the answer was damaged on the way")
+            elif exc.status_code is not None:
+                error = self._refused(what, doing, name, exc)
+                if exc.status_code in (401, 403):
+                    self._refused_once = True
             elif isinstance(exc, ClientAuthenticationError):
                 error = StoreDenied(
                     f"{what}: no usable Azure credentials: {without_secrets(exc.message)}",
@@ -347,6 +366,8 @@ class AzureStore:
             # Whoever commits a blob drops everybody's blocks of it.
             if code == "InvalidBlockList":
                 return StoreUnavailable(f"{what}: another put of this name came first")
+        if code == "BlobImmutableDueToPolicy":
+            return StoreDenied(f"{what}: a policy keeps it", hint="it can go when its retention is over")
         if status in (401, 403):
             return StoreDenied(
                 f"{what}: {told or 'denied'} ({code or f'HTTP {status}'})",

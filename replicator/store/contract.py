@@ -9,7 +9,7 @@ given and interprets none of it.
 - ``get`` gives the whole object or raises ObjectNotFound. ``get_range`` gives exactly the bytes asked for, or
   raises ObjectCorrupt where the object is shorter.
 - ``list`` gives every object whose name begins with the prefix and sorts after ``after``, in the order of
-  their names, each once. Objects put before the call are in it.
+  their names, each once. Objects put before the call are in it; probes only where the prefix is one of theirs.
 - ``delete`` removes an object; a missing one is no error.
 - Anything may raise StoreUnavailable (ask again later) or StoreDenied (somebody must change something).
 
@@ -23,9 +23,13 @@ from typing import Protocol
 
 from replicator.core.catalogue import Listed
 
-# Where a store tries what its server does with a put of what exists; hidden from every listing, since one that
-# could not be deleted again is nobody's object.
-PROBES = ".probe/"
+# How an object begins that only tries what a server does; hidden from every listing that does not ask for such names,
+# since one that could not be deleted again is nobody's. No folder: that would stay behind.
+PROBES = ".probe-"
+
+
+def is_probe(name: str) -> bool:
+    return name.startswith(PROBES)
 
 
 class Store(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from replicator.core.catalogue import Listed
+from replicator.store.contract import is_probe
 
 Entry = TypeVar("Entry")
 
@@ -19,7 +20,8 @@ def walk(
     folder: str | None = None,
 ) -> Iterator[Listed]:
     """*read* gives the entries of a folder by its name from the root on, folders with a slash behind their own
-    names; *size* that of a file, None for what is none of ours. Names that begin with a dot are passed over.
+    names; *size* that of a file, None for what is none of ours. Names that begin with a dot are passed over, but for
+    probes that are asked for.
 
     In the order of whole names: a folder sorts as its name with the slash behind it. Begins in *folder*, without
     one in the nearest that holds all of *prefix*.
@@ -32,7 +34,7 @@ def walk(
             reachable = name.startswith(prefix) or prefix.startswith(name)
             if reachable and not (name < after and not after.startswith(name)):
                 yield from walk(read, size, prefix, after, folder=name[:-1])
-        elif name.startswith(prefix) and name > after and not key.startswith("."):
+        elif name.startswith(prefix) and name > after and (not key.startswith(".") or is_probe(prefix)):
             found_size = size(entry)
             if found_size is not None:
                 yield Listed(name, found_size)

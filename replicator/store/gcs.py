@@ -44,7 +44,7 @@ from replicator.store.cloud_wire import (
     split_url,
     without_secrets,
 )
-from replicator.store.contract import PROBES
+from replicator.store.contract import is_probe
 
 FORM = "gs://bucket/prefix"
 WHERE_CREDENTIALS_GO = (
@@ -175,7 +175,7 @@ class GcsStore:
             )
             for blob in found:
                 name = blob.name[len(self._prefix) :]
-                if name > after and not name.startswith(PROBES):
+                if name > after and (is_probe(prefix) or not is_probe(name)):
                     yield Listed(name, int(blob.size))
 
     def delete(self, name: str) -> None:
@@ -259,12 +259,14 @@ class GcsStore:
         return self._opened().bucket(self._bucket_name)
 
     def _opened(self) -> Any:
-        if self._client is None:
-            client, session = self._open()
+        client = self._client  # another thread may drop it, see _errors
+        if client is None:
+            opened, session = self._open()
             with self._made:
                 if self._client is None:
-                    self._session, self._client = session, client
-        return self._client
+                    self._session, self._client = session, opened
+                client = self._client
+        return client
 
     def _open(self) -> tuple[Any, Any]:
         from google.auth.credentials import AnonymousCredentials
@@ -295,9 +297,9 @@ class GcsStore:
         path = self._credentials_file
         if path is None:
             return google.auth.default(scopes=[SCOPE], request=asking)[0]
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
         try:
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
             if found["type"] == "service_account":
                 return service_account.Credentials.from_service_account_info(found, scopes=[SCOPE])
             return google.auth.load_credentials_from_dict(found, scopes=[SCOPE], request=asking)[0]
@@ -337,6 +339,7 @@ class GcsStore:
             # A token that could not be fetched because the network was away says so only in its cause.
             if exc.retryable or any(isinstance(cause, RequestException) for cause in causes_of(exc)):
                 raise network_error(what, exc) from exc
+            self._client = None  # made anew, it reads the file with the key anew
             raise StoreDenied(
                 f"{what}: no usable Google credentials: {without_secrets(str(exc))}",
                 hint=WHERE_CREDENTIALS_GO,
@@ -347,6 +350,9 @@ class GcsStore:
     def _refused(self, what: str, exc: Any) -> Exception:
         status = int(exc.code or 0)
         headers = getattr(exc.response, "headers", None) or {}
+        reasons = {each.get("reason") for each in exc.errors if isinstance(each, dict)}
+        if reasons & {"rateLimitExceeded", "userRateLimitExceeded"}:
+            return http_error(what, 429, exc.message, headers)
         if status in (401, 403):
             told = without_secrets(exc.message)
             return StoreDenied(

@@ -84,7 +84,13 @@ class RetryingStore:
     def delete(self, name: str) -> None:
         self._call(lambda: self._store.delete(name))
 
-    def _call(self, attempt: Callable[[], T]) -> T:
+    def _call(self, call: Callable[[], T]) -> T:
+        def attempt() -> T:
+            self._require_running()
+            answer = call()
+            self._require_running()  # who was to be stopped meanwhile may have let go of everything already
+            return answer
+
         try:
             return attempt()  # as nearly always, and then at no cost
         except ReplicatorError as exc:
@@ -103,6 +109,10 @@ class RetryingStore:
     def _wait(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
         return _asked_for(failure) or self._backoff(state)
+
+    def _require_running(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted(f"stopped while {self.url} was asked")
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):

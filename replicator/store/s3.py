@@ -22,10 +22,11 @@ from replicator.core.errors import (
     ObjectCorrupt,
     ObjectExists,
     ObjectNotFound,
+    StoreDenied,
     StoreError,
     StoreUnavailable,
 )
-from replicator.store.contract import PROBES
+from replicator.store.contract import PROBES, is_probe
 from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, translated
 from replicator.store.s3_settings import S3Settings, read_keys, read_settings
 
@@ -70,6 +71,8 @@ def open_s3(url: str, environ: Mapping[str, str]) -> S3Store:
         "aws_endpoint_url_s3": settings.endpoint,
         "region": settings.region,
         "virtual_hosted_style_request": settings.virtual,
+        # The server checks what arrived; a bucket with object lock takes no put without.
+        "checksum_algorithm": "SHA256",
         "disable_bulk_delete": True,  # we delete one at a time, and not every server knows the other way
     }
     if keys is None:
@@ -154,7 +157,7 @@ class S3Store:
             return  # everything with the prefix sorts before it
         for listed in self._ordered(folder, _start(folder, max(prefix, after))):
             if listed.name.startswith(prefix) and listed.name > after:
-                if not listed.name.startswith(PROBES):
+                if is_probe(prefix) or not is_probe(listed.name):
                     yield listed
             elif listed.name > prefix and listed.name > after:
                 return
@@ -257,9 +260,10 @@ class S3Store:
         while allowed < upload_bytes:
             allowed *= 8
         idle = IDLE_SECONDS + (allowed / _UPLOAD_BYTES_PER_SECOND if upload_bytes > _SMALL_PUT_BYTES else 0)
-        if idle not in self._clients:
-            self._clients[idle] = self._new_client(idle)
-        return self._clients[idle]
+        clients = self._clients
+        if idle not in clients:
+            clients[idle] = self._new_client(idle)
+        return clients[idle]
 
     def _new_client(self, idle_seconds: float) -> Client:
         from obstore.store import S3Store as Client
@@ -298,9 +302,12 @@ class S3Store:
             yield
         except (BaseError, OSError, ValueError) as exc:
             worked = self._has_worked
-            raise translated(
+            error = translated(
                 exc, what=what, name=name, bucket=at.bucket, endpoint=at.endpoint, has_worked=worked
-            ) from None
+            )
+            if isinstance(error, StoreDenied) and self._credentials is not None:
+                self._clients = {}  # made anew, they read the files with the keys anew
+            raise error from None
         self._has_worked = True
 
 

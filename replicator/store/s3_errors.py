@@ -31,9 +31,11 @@ _PERMISSION = (
     "allow these keys s3:GetObject, s3:PutObject and s3:ListBucket there; s3:DeleteObject to tidy up"
 )
 
-# Code and status that come from load or from somebody who writes at the same time.
+# Code and status that come from load, from the way, or from somebody who writes at the same time.
 _LATER = frozenset(
     {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "InternalError"}
+    # What we sent was damaged, or cut off, on the way.
+    | {"IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"}
 )
 _LATER_STATUS = frozenset({408, 409, 425, 429})
 
@@ -110,7 +112,9 @@ def _without_answer(problem: str, text: str) -> StoreError:
         )
     if "redirect without LOCATION" in text:
         return StoreDenied(f"{problem}the bucket is in another region", hint="set BACKUP_S3_REGION")
-    if "Received non-partial response" in text or "invalid list response" in text:
+    if "invalid list response" in text:  # damaged on the way, or not one at all
+        return StoreUnavailable(f"{problem}the answer is not one of S3", hint="does the endpoint speak S3?")
+    if "Received non-partial response" in text:
         return StoreDenied(f"{problem}the answer is not one of S3", hint="does the endpoint speak S3?")
     if "kind: Timeout" in text or "TimedOut" in text:
         return StoreUnavailable(f"{problem}no answer in time")

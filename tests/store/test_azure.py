@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
+import json
 import logging
 import os
 import random
@@ -43,6 +45,7 @@ from tests.support.servers.azure import (
 ROOT = Path(__file__).resolve().parents[2]
 # On a machine that is busy; every time-out that is not shortened is longer.
 SOON_SECONDS = 4.0
+RESOURCE = "https://storage.azure.com"
 WITH_KEY = {"BACKUP_AZURE_ACCOUNT_KEY": KEY}
 SAS = "sv=2026-02-06&sp=rwdl&sig=hunter2%3D"
 WHOLE = (
@@ -293,6 +296,49 @@ def test_without_any_it_is_denied_within_seconds(tmp_path: Path) -> None:
     assert 20 > float(seconds)
 
 
+def test_a_managed_identity_is_let_in(
+    tmp_path: Path, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's own service hands out the token; the server's certificate is of a private authority."""
+    token = unsigned_token()
+    answers.headers = {"content-type": "application/json"}
+    answers.body = json.dumps(
+        {
+            "access_token": token,
+            "expires_on": str(int(time.time()) + 3600),
+            "token_type": "Bearer",
+            "resource": RESOURCE,
+        }
+    ).encode()
+    with azurite_server(tls=tmp_path) as server:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{answers.endpoint}/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "a secret of the machine")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        store = open_azure(
+            f"azure://{ACCOUNT}/{CONTAINER}/by-identity", {"BACKUP_AZURE_ENDPOINT": server.endpoint}
+        )
+        store.put("object", b"bytes")
+        found = store.get("object")
+
+    assert b"bytes" == found
+    ((_, path, headers),) = answers.requests
+    assert "storage.azure.com" in path
+    assert "a secret of the machine" in headers.values()
+
+
+def unsigned_token() -> str:
+    """As the service would sign it; who checks its fields alone takes it."""
+    now = int(time.time())
+    claims = {
+        "aud": RESOURCE,
+        "iss": "https://sts.windows.net/ab1f708d-50f6-404c-a006-d71b2ac7a606/",
+        "ver": "1.0",
+    }
+    claims |= {"iat": now - 60, "nbf": now - 60, "exp": now + 3600}  # type: ignore[dict-item]
+    parts = [json.dumps(each).encode() for each in ({"alg": "RS256", "typ": "JWT"}, claims)]
+    return ".".join(base64.urlsafe_b64encode(each).decode().rstrip("=") for each in [*parts, b"signature"])
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_wrong_key_is_denied(server: AzuriteServer, operation: str) -> None:
     """With a hint, and without the key or what it signed."""
@@ -315,6 +361,20 @@ def test_an_expired_token_is_denied(server: AzuriteServer, operation: str) -> No
 
     assert caught.value.hint
     assert token.rpartition("sig=")[2][:12] not in all_told(caught.value)
+
+
+def test_a_token_that_was_renewed_in_its_file_is_read(server: AzuriteServer, tmp_path: Path) -> None:
+    """Without a new start: after a refusal the file is read again."""
+    file = tmp_path / "token"
+    file.write_text(server.sas(hours=-1))
+    environ = {"BACKUP_AZURE_ENDPOINT": server.endpoint, "BACKUP_AZURE_SAS_TOKEN_FILE": str(file)}
+    store = open_azure(f"azure://{ACCOUNT}/{CONTAINER}/renewed", environ)
+    with pytest.raises(StoreDenied):
+        store.put("object", b"bytes")
+    file.write_text(server.sas())
+    store.put("object", b"bytes")
+
+    assert b"bytes" == store.get("object")
 
 
 def test_a_token_is_enough(server: AzuriteServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -418,7 +478,7 @@ def test_a_server_that_keeps_preconditions_is_probed_once(
 
 def probes_in(server: AzuriteServer, store: Store) -> list[str]:
     """What lies there, asked of the server past the store."""
-    prefix = store.url.removeprefix(f"azure://{ACCOUNT}/{CONTAINER}/") + "/.probe/"
+    prefix = store.url.removeprefix(f"azure://{ACCOUNT}/{CONTAINER}/") + "/.probe-"
     with server.container() as container:
         return [blob.name for blob in container.list_blobs(name_starts_with=prefix)]
 
@@ -616,7 +676,14 @@ def test_secrets_are_cut_out_of_messages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("7", 7.0), ("", None), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)]
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed Oct 21 07:28:00 2015", 0.0),
+    ],
 )
 def test_retry_after_is_read_in_both_forms(value: str, seconds: float | None) -> None:
     """Seconds or a date; a date that is over is now."""

@@ -22,10 +22,13 @@ from replicator.clock import Clock
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.store import Store
+from replicator.store.contract import PROBES
 from replicator.store.folder import FolderStore
 from replicator.store.limits import Bandwidth, FewAtATime
 from replicator.store.observe import ObservedStore
+from replicator.store.patience import PatientStore
 from replicator.store.retry import RetryingStore
+from replicator.store.trial import Trial, try_store
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tests.support.servers import azure, gcs, s3, sftp
 
@@ -36,6 +39,7 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "retrying": lambda _: RetryingStore(MemoryStore()),
     "few at a time": lambda _: FewAtATime(MemoryStore(), 2),
     "bandwidth": lambda _: Bandwidth(MemoryStore(), 1 << 40, Clock(), time.sleep),
+    "patient": lambda _: PatientStore(MemoryStore(), lambda: False),
     "observed": lambda _: ObservedStore(MemoryStore()),
 }
 
@@ -82,6 +86,13 @@ def test_what_is_put_is_there(store: Store) -> None:
 
     assert objects == {name: store.get(name) for name in objects}
     assert sorted(objects) == [listed.name for listed in store.list("")]
+
+
+def test_what_users_try_holds(store: Store) -> None:
+    """What ``check --store`` tries finds nothing to say, and leaves nothing behind."""
+    assert Trial(None, True) == try_store(store)
+    assert [] == list(store.list(""))
+    assert [] == list(store.list(PROBES))
 
 
 def test_a_name_is_put_once(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -23,6 +24,7 @@ from replicator.core.errors import (
 )
 from replicator.store import open_store
 from replicator.store.folder import FolderStore
+from tests.support.mounts import UNSHARE, needs_mount
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -35,19 +37,6 @@ def run_child(body: str, *arguments: object, prefix: tuple[str, ...] = ()) -> st
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def can_mount() -> bool:
-    """Whether a process may have mounts of its own here."""
-    if shutil.which("unshare") is None:
-        return False
-    probe = "mount -t tmpfs none /mnt && umount /mnt"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", probe], capture_output=True, check=False)
-    return done.returncode == 0
-
-
-needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a file system of its own is not permitted")
-UNSHARE = ("unshare", "--mount")
 
 
 @pytest.fixture
@@ -380,13 +369,19 @@ def test_the_url_of_a_store_opens_it_again(tmp_path: Path, name: str) -> None:
     assert store.url == open_store(store.url).url
 
 
-@pytest.mark.parametrize("unnamed", [True, False])
+@pytest.mark.parametrize("way", ["unnamed", "named", "renamed"])
 def test_put_once_leaves_nothing_but_the_object(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """With and without files that have no name yet, which not every file system knows."""
-    if not unnamed:
+    """With and without files that have no name yet, and without links, which not every file system knows."""
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if way == "named":
         monkeypatch.setattr("replicator.files._UNNAMED", 0)
+    if way == "renamed":
+        monkeypatch.setattr("replicator.files.os.link", no_links)
     store = FolderStore(str(tmp_path / "root"))
     store.put("a/b", b"first")
     with pytest.raises(ObjectExists):

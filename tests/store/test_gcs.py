@@ -33,6 +33,7 @@ from replicator.store import Store, cloud_wire, gcs
 from replicator.store.gcs import open_gcs
 from tests.support.servers.answers import Answers, answering_server
 from tests.support.servers.gcs import BUCKET, GcsServer, gcs_server, lying_gcs_server, store_on
+from tests.support.servers.interception import intercepting
 
 ROOT = Path(__file__).resolve().parents[2]
 # On a machine that is busy; every time-out that is not shortened is longer.
@@ -272,6 +273,30 @@ def test_a_key_that_is_no_longer_good_is_denied(
     assert "assertion" not in told
 
 
+def test_a_service_account_is_let_in_through_a_proxy(
+    tmp_path: Path, server: GcsServer, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As companies have it: its token is fetched, Google's own address is reached by way of HTTPS_PROXY, and that ends
+    TLS with a certificate of its own authority."""
+    answers.body = json.dumps(
+        {"access_token": "hunter2", "expires_in": 3600, "token_type": "Bearer"}
+    ).encode()
+    answers.headers = {"content-type": "application/json"}
+    path = service_account(tmp_path, f"{answers.endpoint}/token")
+    host, _, port = server.endpoint.removeprefix("http://").partition(":")
+    with intercepting("storage.googleapis.com", (host, int(port)), tmp_path) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.ca_file))
+        store = open_gcs(f"gs://{BUCKET}/by-proxy", {"BACKUP_GCS_CREDENTIALS_FILE": str(path)})
+        store.put("object", b"bytes")
+        found = store.get("object")
+
+    assert b"bytes" == found
+    assert "storage.googleapis.com:443" in proxy.connected
+    assert b"Bearer hunter2" in b"".join(proxy.sent)
+    assert 1 == len(answers.requests)
+
+
 # Google's library warns of files by strangers; this one is the operator's.
 @pytest.mark.filterwarnings("ignore:The load_credentials_from_dict method:DeprecationWarning")
 def test_the_credentials_of_a_person_are_taken_too(tmp_path: Path) -> None:
@@ -410,11 +435,11 @@ def test_a_server_that_keeps_preconditions_is_probed_once(
 def test_a_probe_that_stayed_is_not_listed(server: GcsServer) -> None:
     """Credentials that may not delete leave them; they are nobody's objects."""
     store = store_on(server)
-    store.put(".probe/left", b"")
+    store.put(".probe-left", b"")
     store.put("a", b"")
 
     assert ["a"] == [listed.name for listed in store.list("")]
-    assert [".probe/left"] == probes_in(store)
+    assert [".probe-left"] == probes_in(store)
 
 
 def test_credentials_that_may_not_replace_meet_what_exists(
@@ -437,7 +462,7 @@ def test_credentials_that_may_not_replace_meet_what_exists(
 def probes_in(store: Store) -> list[str]:
     """What lies there, asked of the server past the store."""
     found = store._opened().list_blobs(BUCKET, prefix=store.url.removeprefix(f"gs://{BUCKET}/"))  # type: ignore[attr-defined]
-    return [".probe/" + blob.name.partition("/.probe/")[2] for blob in found if "/.probe/" in blob.name]
+    return [".probe-" + blob.name.partition("/.probe-")[2] for blob in found if "/.probe-" in blob.name]
 
 
 def test_of_sixteen_big_puts_one_wins(server: GcsServer) -> None:

@@ -324,6 +324,8 @@ def error(code: str) -> str:
     ("status", "code", "kind", "says"),
     [
         (400, "RequestTimeout", StoreUnavailable, ""),
+        (400, "IncompleteBody", StoreUnavailable, ""),
+        (400, "BadDigest", StoreUnavailable, ""),
         (408, "", StoreUnavailable, ""),
         (409, "ConditionalRequestConflict", StoreUnavailable, ""),
         (429, "", StoreUnavailable, ""),

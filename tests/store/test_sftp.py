@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from replicator.core.catalogue import Listed
@@ -39,6 +40,7 @@ from tests.support.servers.sftp import (
     store_on,
     write_key,
 )
+from tests.support.servers.ssh_agent import ssh_agent
 
 Servers = Callable[[str], SftpServer]
 
@@ -791,3 +793,18 @@ def test_a_store_that_is_let_go_closes_its_connection(whole: SftpServer) -> None
 
     assert mine
     assert not [thread for thread in mine if thread.is_alive()]
+
+
+def test_a_key_of_the_ssh_agent_is_enough(
+    whole: SftpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file and no password are set: the agent signs, and the key never leaves it."""
+    key = paramiko.PKey.from_path(whole.key)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    environ = {"BACKUP_SFTP_KNOWN_HOSTS": str(whole.known_hosts)}
+    with ssh_agent(key, tmp_path / "agent"):
+        store = open_sftp(whole.url("/by-agent"), environ)
+        store.put("object", b"bytes")
+
+    assert b"bytes" == store.get("object")

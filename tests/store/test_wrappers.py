@@ -116,14 +116,35 @@ def test_a_server_that_names_a_pause_gets_it(
     assert [7.5, retry_module.RETRY_AFTER_SECONDS_MAX] == pauses.asked
 
 
-def test_a_stop_ends_the_pause(store: RetryingStore, faulty: FaultyStore, pauses: Pauses) -> None:
+def test_a_stop_ends_the_pause(inner: MemoryStore) -> None:
     """Interrupted comes at once, and the store is not asked again."""
+    stop = threading.Event()
+
+    class Stopping(FaultyStore):
+        def get(self, name: str) -> bytes:
+            stop.set()
+            return super().get(name)
+
+    faulty = Stopping(inner)
     faulty.away = True
-    pauses.set()
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            RetryingStore(faulty, stop).get("a")
+    assert 1 == faulty.calls["get"]
+
+
+def test_what_comes_after_a_stop_is_dropped(inner: MemoryStore) -> None:
+    """Whoever called may have let go of everything by then; what was put is found at the next start."""
+    stop = threading.Event()
+
+    class Stopping(MemoryStore):
+        def put(self, name: str, data: bytes) -> None:
+            inner.put(name, data)
+            stop.set()
 
     with pytest.raises(Interrupted):
-        store.get("a")
-    assert 1 == faulty.calls["get"]
+        RetryingStore(Stopping(), stop).put("a", b"it")
+    assert b"it" == inner.get("a")
 
 
 def test_a_long_listing_goes_on_where_it_broke_off(

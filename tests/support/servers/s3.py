@@ -23,6 +23,7 @@ from pathlib import Path
 from replicator.core.errors import StoreError
 from replicator.store.s3 import S3Store, open_s3
 from tests.support.servers import frozen
+from tests.support.servers.certificates import write_certificate
 
 ACCESS_KEY = "AKIDTESTTESTTEST"
 SECRET_KEY = "secret/of+the-tests/0123456789abcdef"
@@ -171,7 +172,7 @@ def seaweed(*, tls: bool = False) -> Iterator[S3Server]:
         ]  # fmt: skip
         ca_file = None
         if tls:
-            ca_file = _certificate(folder)
+            ca_file = write_certificate(folder, "127.0.0.1")
             command += [f"-s3.cert.file={folder / 'cert.pem'}", f"-s3.key.file={folder / 'key.pem'}"]
         scheme = "https" if tls else "http"
         with _running(
@@ -222,15 +223,3 @@ def _free_ports(count: int) -> list[int]:
                 probe.bind(("127.0.0.1", port))
                 found.append(port)
         return found
-
-
-def _certificate(folder: Path) -> Path:
-    """Writes cert.pem and key.pem for 127.0.0.1, and gives the file with their CA."""
-    import trustme
-
-    ca = trustme.CA()
-    signed = ca.issue_cert("127.0.0.1")
-    signed.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    signed.private_key_pem.write_to_path(folder / "key.pem")
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    return folder / "ca.pem"
