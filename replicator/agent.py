@@ -24,6 +24,7 @@ from replicator.config import AgentConfig, DatabaseConfig, require_distinct
 from replicator.core.errors import ConfigError, Interrupted, UsageError
 from replicator.files import allow_descriptors
 from replicator.follower import Follower
+from replicator.heap import Heap
 from replicator.loop import Loop, Task
 from replicator.marks import Snapshot
 from replicator.pulse import Pulse
@@ -35,6 +36,13 @@ log = logging.getLogger(__name__)
 # A database at rest has 8 open files, one that is written to and backed up some 14; a few more are the program's.
 DESCRIPTORS = 64
 DESCRIPTORS_EACH = 16
+# A store that does not answer holds one for half a minute; the others shall find another.
+WORKERS_MAX = 32
+# How long an application whose agent starts before it may wait for stores that do not answer.
+ASKED_SECONDS = 3.0
+# A call that a store does not answer is left to itself when we stop. Its thread ends with the process, and what it
+# brings back is dropped: a name is put once, so the next start finds out whether it was.
+ABANDON_SECONDS = 1.0
 
 
 def _require_work(databases: Sequence[DatabaseConfig]) -> None:
@@ -61,12 +69,13 @@ class Agent:
         self._clock = Clock()
         self._watcher = Watcher()
         self._pulse = Pulse(self._clock.awake)
+        self._heap = Heap()
         self._used = False
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._local = Loop("capture", min(4, 1 + len(found)), self._clock, self._fail)
         self._remote = Loop(
-            "ship", min(8, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail
+            "ship", min(WORKERS_MAX, 2 * sum(len(each.stores) for each in found)), self._clock, self._fail
         )
         self._followers = [
             Follower(
@@ -105,6 +114,12 @@ class Agent:
         for follower in self._followers:
             while not follower.began.wait(0.05) and self._failure is None:
                 pass
+        # One that writes to somebody else's store is told so at once, if the stores can be asked.
+        deadline = self._clock.now() + ASKED_SECONDS
+        while self._failure is None and self._clock.now() < deadline:
+            if all(follower.asked for follower in self._followers):
+                break
+            self._ended.wait(0.005)
         if self._failure is not None:
             self.stop(ship_seconds=0.0)
             raise self._failure
@@ -161,7 +176,7 @@ class Agent:
         for follower in self._followers:
             follower.cancel()
         self._local.stop()
-        self._remote.stop()
+        self._remote.stop(ABANDON_SECONDS)
         self._watcher.stop()
         for follower in self._followers:
             follower.close()
@@ -183,6 +198,7 @@ class Agent:
         self._pulse.beat()
         for follower in self._followers:
             follower.sweep()
+        self._heap.look()
         return SAFETY_POLL_SECONDS
 
     def _database_failed(self, failure: BaseException) -> None:

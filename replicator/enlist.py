@@ -7,7 +7,13 @@ import secrets
 import socket
 
 from replicator.clock import Clock
-from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, OwnershipLost
+from replicator.core.errors import (
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    OwnershipLost,
+    StoreUnavailable,
+)
 from replicator.core.full import ManifestHead, decode_manifest
 from replicator.core.names import (
     FULL,
@@ -34,9 +40,9 @@ from replicator.core.records import (
 )
 from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
-from replicator.files import read_json
+from replicator.files import mount_of, read_json
 from replicator.state import Newest, Recovered, StateFolder
-from replicator.store import Store
+from replicator.store import Store, folder_of
 
 
 def enlist(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
@@ -57,6 +63,9 @@ def identity_in(store: Store) -> str | None:
 
 
 def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
+    folder = folder_of(store.url)
+    if folder is not None:
+        _require_mounted(store, folder, state)
     found = identity_in(store)
     if found is None:
         wanted = state.repository or secrets.token_hex(16)
@@ -69,10 +78,24 @@ def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
     if not state.repository:
         state.repository = found
         state.save()
-    elif state.repository != found:
+    elif state.repository != found and identity_in(store) != state.repository:  # an answer may be damaged
         raise OwnershipLost(
             f"{store.url} is the repository of another database ({found}, ours is {state.repository})",
-            hint="give this database a store URL of its own",
+            hint="give this database a store URL of its own; if its state folder was lost and this store did not "
+            "answer at the first start after that, delete the state folder and start again",
+        )
+    if folder is not None:
+        state.remember_mount(store.url, mount_of(folder))
+
+
+def _require_mounted(store: Store, folder: str, state: StateFolder) -> None:
+    """An empty folder where a share was mounted is the disk beneath it. What were put there would be hidden once
+    the share is back."""
+    mount = state.mounts.get(store.url, "/")
+    if not os.path.ismount(mount):
+        raise StoreUnavailable(
+            f"store folder {folder} lay on what was mounted at {mount}, and nothing is mounted there",
+            hint=f"mount it; if it is gone for good, name another folder, or take it out of {state.path}",
         )
 
 
@@ -96,12 +119,12 @@ def is_of(lease: LeaseRecord, state_folder: str) -> bool:
 def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
     """A lease has no expiry: the newest one says who writes, until somebody claims the next epoch."""
     holder = newest_lease(store)
+    if holder is not None and holder.writer != state.writer:
+        holder = newest_lease(store) or holder  # an answer that was damaged on the way accuses nobody
     if holder is not None:
         if holder.writer == state.writer:
-            # Of several stores one may have had a take-over: the epoch is the database's, and never goes back.
-            if state.epoch < holder.epoch:
-                state.epoch = holder.epoch
-                state.save()
+            # Of several stores one may have had a take-over: the epoch is the database's.
+            state.raise_epoch(holder.epoch)
             return
         if not take_over:
             raise OwnershipLost(
@@ -121,8 +144,7 @@ def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
                 f"another agent claimed epoch {epoch} of {store.url} at the same time",
                 hint="see which one is wanted, and stop the other",
             ) from exc
-    state.epoch = epoch
-    state.save()
+    state.raise_epoch(epoch)
 
 
 def newest_in(store: Store, generation: GenerationId) -> Newest:
@@ -144,6 +166,7 @@ def newest_in(store: Store, generation: GenerationId) -> Newest:
             unit = bytes(view)
         if unit is None:
             raise ObjectCorrupt(f"{last} is empty")
+        decode_unit(unit)  # proves it: who would go on behind a damaged one accuses others of writing it
     return Newest(unit, fulls_in(store, generation), closed)
 
 

@@ -11,10 +11,17 @@ import logging
 from collections.abc import Iterator
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, OwnershipLost
+from replicator.core.errors import (
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    OwnershipLost,
+    StoreUnavailable,
+)
 from replicator.core.names import (
     FULL,
     GENERATIONS,
+    LEASES,
     FullName,
     GenerationName,
     LeaseName,
@@ -40,7 +47,7 @@ def fence(store: Store, epoch: int, *, but: GenerationId) -> None:
     generation = _newest_of_others(store, epoch, but)
     if generation is None:
         return
-    lease = store.get(str(LeaseName(epoch)))
+    lease = _newest_lease(store)
     for _ in range(_ATTEMPTS):
         try:
             names = list(_next_names(store, generation))
@@ -53,6 +60,14 @@ def fence(store: Store, epoch: int, *, but: GenerationId) -> None:
     raise OwnershipLost(
         f"another agent writes to {store.url} just now and cannot be kept from it", hint="stop it first"
     )
+
+
+def _newest_lease(store: Store) -> bytes:
+    """Ours. Its epoch may be lower than that of another store, where more agents took over."""
+    leases = [name for each in store.list(LEASES) if isinstance(name := parse_name(each.name), LeaseName)]
+    if not leases:
+        raise StoreUnavailable(f"{store.url} lists no lease, though one was put")
+    return store.get(str(max(leases)))
 
 
 def _exists(store: Store, name: str) -> bool:

@@ -5,54 +5,32 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import threading
 from collections.abc import Callable
 
-from replicator.backup import ContentDiffers, FullBackup
 from replicator.capture import WAITING_POLL_SECONDS, Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
 from replicator.core.errors import (
     Interrupted,
-    ObjectCorrupt,
-    OwnershipLost,
     ReplicatorError,
     SourceError,
     SourceGone,
-    StoreError,
 )
-from replicator.core.position import Position
-from replicator.enlist import enlist, identity_in, newest_in, recover
-from replicator.fence import fence
+from replicator.introduction import Introduction
+from replicator.line import Line, Ours
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
-from replicator.moment import Moment
 from replicator.pulse import Pulse
-from replicator.ship import Ship
 from replicator.source.connection import check_path
 from replicator.source.watcher import Watcher
 from replicator.spool import Place, Spool
-from replicator.state import Recovered, StateFolder
+from replicator.state import StateFolder
 from replicator.status import StatusFile
 from replicator.store import Store, connect, require_apart
 
 log = logging.getLogger(__name__)
-
-BACKUP_RETRY_SECONDS = 5.0
-
-
-class _Line:
-    """What one store of one database needs."""
-
-    def __init__(self, store: Store, ship: Ship, backup: FullBackup) -> None:
-        self.store = store
-        self.ship = ship
-        self.backup = backup
-        self.backup_not_before = float("-inf")
-        self.ship_task: Task | None = None
-        self.backup_task: Task | None = None
 
 
 class Follower:
@@ -87,12 +65,14 @@ class Follower:
         self._status = StatusFile(self.state.status_path, config.name, config.path, self.marks, clock)
         self._stores: list[Store] = []
         self._missing = ""
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
         self._follow: Follow | None = None
         self._checkpoint: Checkpoint | None = None
         self._finished = False
         self._opened = False
-        self._enlisting = threading.Lock()
+        self._introduction = Introduction(
+            self.state, clock, take_over=config.take_over, stopped=lambda: self._finished
+        )
 
     # --- opening and closing ---------------------------------------------------------------------------
 
@@ -126,9 +106,10 @@ class Follower:
         self._lines += map(self._line, self._stores, map(self._config.ship_pause_of, self._config.stores))
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
-            clock=self._clock, prepare=self._prepare, recover=self._recover, on_captured=self._wake_ships,
-            on_generation=self._wake_ships, request_passive=self._request_passive, watch=self._watch,
-            waited=waited,
+            clock=self._clock, prepare=self._introduction.prepare,
+            confirm=self._introduction.confirm, recover=self._introduction.recover,
+            on_captured=self._wake_ships, on_generation=self._wake_ships,
+            request_passive=self._request_passive, watch=self._watch, waited=waited,
         )  # fmt: skip
         self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
 
@@ -162,14 +143,11 @@ class Follower:
         assert self._checkpoint is not None
         self._follow_task = Task(f"follow {self.path}", self._follow_step)
         self._checkpoint_task = Task(f"checkpoint {self.path}", self._checkpoint.step)
-        for line in self._lines:
-            line.ship_task = Task(f"ship {line.store.url}", self._ship_step(line))
-            line.backup_task = Task(f"backup {line.store.url}", self._backup_step(line))
-            self._remote.wake(line.ship_task)
         self._status_task = Task(f"status {self.path}", self._status.step)
         self.marks.changed = lambda: self._local.wake(self._status_task) if self._status.due else None
         self._local.wake(self._status_task)
         self._local.wake(self._follow_task)
+        self._wake_ships()
 
     def finish(self, *, settle: bool) -> None:
         """Capture the rest and let go of the database; ships go on until ``close``."""
@@ -204,6 +182,12 @@ class Follower:
         return os.path.exists(self.path)
 
     @property
+    def asked(self) -> bool:
+        """Whether every store was asked whose it is, as far as there is a database."""
+        following = self._follow is not None and self._follow.capture is not None
+        return not following or all(line.ship.asked for line in self._lines)
+
+    @property
     def shipping(self) -> bool:
         """Whether some store has something still to come."""
         return any(line.ship.has_work for line in self._lines)
@@ -226,67 +210,17 @@ class Follower:
 
     # --- wiring ----------------------------------------------------------------------------------------
 
-    def _line(self, store: Store, pause: float) -> _Line:
-        ship = Ship(
-            store, self._spool, self.state, self.marks, self._clock,
-            interval=pause, spool_bytes_max=self._config.spool_bytes_max,
-            enlist=lambda: self._enlist(store),
-            newest=lambda generation: newest_in(store, generation),
-            need_full=lambda: self._wake_backup(store),
-            fence=lambda generation: fence(store, self.state.epoch, but=generation),
-            pulse=self._pulse,
+    def _line(self, store: Store, pause: float) -> Line:
+        ours = Ours(
+            capture=lambda: self._follow.capture if self._follow else None,
+            finished=lambda: self._finished, failed=lambda: self.failure is not None,
+            lose=self._lose, give_up=self._give_up,
         )  # fmt: skip
-
-        def reserve(moment: Moment) -> None:
-            ship.reserve(moment.spooled)
-
-        backup = FullBackup(store, self.state, self._clock, reserve=reserve, stopping=self._stop.is_set)
-        return _Line(store, ship, backup)
-
-    def _prepare(self) -> None:
-        """Make ourselves known to every store, once the database is there: a mistyped path claims nothing.
-
-        A store that is away is asked again by its ship; one that belongs to others is found out now.
-        """
-        if not self.state.repository:
-            self._adopt_identity()
-        for line in self._lines:
-            try:
-                self._enlist(line.store)
-            except StoreError as exc:
-                log.warning("store.away", extra={"store": line.store.url, "error": str(exc)})
-                self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
-        if not self.state.repository:
-            # No store could be asked. If one turns out to belong to another database, it is refused then.
-            self.state.repository, self.state.epoch = secrets.token_hex(16), 1
-            self.state.save()
-
-    def _adopt_identity(self) -> None:
-        """A store that knows this database says who we are, before another one is given a new identity."""
-        for line in self._lines:
-            with contextlib.suppress(StoreError, ObjectCorrupt):
-                found = identity_in(line.store)
-                if found is not None:
-                    self.state.repository = found
-                    self.state.save()
-                    return
-
-    def _enlist(self, store: Store) -> None:
-        """One at a time: the follow task and the ship of a store both begin with it."""
-        with self._enlisting:
-            enlist(store, self.state, self._clock, take_over=self._config.take_over)
-
-    def _recover(self) -> Recovered | None:
-        wanted = self.state.generation.record.generation if self.state.generation else None
-        for line in self._lines:
-            try:
-                found = recover(line.store, wanted)
-            except (StoreError, ObjectCorrupt) as exc:
-                log.warning("store.unusable", extra={"store": line.store.url, "error": str(exc)})
-                continue
-            if found is not None:
-                return found
-        return None
+        return Line(
+            store, ours, enlist=self._introduction.enlisting(store), pause=pause,
+            spool=self._spool, spool_bytes_max=self._config.spool_bytes_max, state=self.state, marks=self.marks,
+            clock=self._clock, pulse=self._pulse, loop=self._remote, stop=self._stop,
+        )  # fmt: skip
 
     def _follow_step(self, now: float) -> float | None:
         assert self._follow is not None
@@ -294,24 +228,14 @@ class Follower:
             return None
         try:
             delay = self._follow.step(now)
+        except Interrupted:
+            return None
         except ReplicatorError as exc:
             self._give_up(exc)
             return None
         if self._follow.settled_in:
             self.began.set()
         return delay
-
-    def _ship_step(self, line: _Line) -> Callable[[float], float | None]:
-        def step(now: float) -> float | None:
-            try:
-                return None if self.failure is not None else line.ship.step(now)
-            except Interrupted:
-                return None
-            except ReplicatorError as exc:
-                self._give_up(exc)
-                return None
-
-        return step
 
     def _give_up(self, failure: ReplicatorError) -> None:
         """This database cannot be replicated any more; what becomes of the others, the agent decides."""
@@ -324,40 +248,12 @@ class Follower:
         self.began.set()
         self._fail(failure)
 
-    def _backup_step(self, line: _Line) -> Callable[[float], float | None]:
-        def step(now: float) -> float | None:
-            capture: Capture | None = self._follow.capture if self._follow else None
-            if capture is None or self._finished or not line.ship.needs_full:
-                return None
-            if now < line.backup_not_before:
-                return line.backup_not_before - now
-            try:
-                result = line.backup.run(capture)
-            except (ContentDiffers, ContinuityLost) as exc:
-                assert self._follow is not None
-                if self._follow.capture is capture:
-                    self._follow.lose(str(exc))
-                    self._wake_follow()
-                return BACKUP_RETRY_SECONDS
-            except Interrupted:
-                return None
-            except OwnershipLost as exc:
-                self._give_up(exc)
-                return None
-            except ReplicatorError as exc:
-                if self._finished:
-                    return None  # it was let go of meanwhile
-                log.error("full.failed", extra={"store": line.store.url, "error": str(exc), "hint": exc.hint})
-                self.marks.error(LastError(self._clock.wall(), line.store.url, str(exc), exc.hint))
-                line.backup_not_before = self._clock.now() + BACKUP_RETRY_SECONDS  # however often it is woken
-                return BACKUP_RETRY_SECONDS
-            position: Position = result.position
-            self.marks.store(line.store.url, protected=position, unprotected_since=0)
-            line.ship.rejoin(position.generation, position.txid)
-            self._wake_ships()
-            return None
-
-        return step
+    def _lose(self, capture: Capture, reason: str) -> None:
+        """*capture* cannot be trusted: a new generation, unless there is another one by now."""
+        assert self._follow is not None
+        if self._follow.capture is capture:
+            self._follow.lose(reason)
+            self._wake_follow()
 
     def _watch(self, wanted: bool) -> bool:
         """Events on or off; whether they are on."""
@@ -386,13 +282,7 @@ class Follower:
 
     def _wake_ships(self) -> None:
         for line in self._lines:
-            if line.ship_task is not None:
-                self._remote.wake(line.ship_task)
-
-    def _wake_backup(self, store: Store) -> None:
-        for line in self._lines:
-            if line.store is store and line.backup_task is not None:
-                self._remote.wake(line.backup_task)
+            line.wake()
 
     def _request_passive(self) -> None:
         if self._checkpoint is not None:

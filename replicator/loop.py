@@ -62,13 +62,14 @@ class Loop:
                 self._condition.notify()
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Let running steps end and run no more."""
+        """Let running steps end, for *timeout* seconds at most, and run no more."""
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
+        deadline = self._clock.now() + timeout
         for thread in self._threads:
             if thread is not threading.current_thread() and thread.ident is not None:
-                thread.join(timeout)
+                thread.join(max(0.0, deadline - self._clock.now()))
 
     def _schedule(self, task: Task, due: float) -> bool:
         """Whether that changed anything."""

@@ -50,6 +50,8 @@ class StoreState:
 
 @dataclass(frozen=True, slots=True)
 class LastError:
+    """``where``: whose trouble it is; each has one at a time."""
+
     at: int
     where: str
     message: str
@@ -58,9 +60,15 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
+    """``errors``: those that last, the newest first."""
+
     source: SourceState
     stores: dict[str, StoreState]
-    error: LastError | None
+    errors: tuple[LastError, ...]
+
+    @property
+    def error(self) -> LastError | None:
+        return self.errors[0] if self.errors else None
 
 
 @dataclass(slots=True)
@@ -76,7 +84,7 @@ class Marks:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _source: dict[str, Any] = field(default_factory=dict)
     _stores: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _error: LastError | None = None
+    _errors: dict[str, LastError] = field(default_factory=dict)
 
     def source(self, **fields: Any) -> None:
         with self._lock:
@@ -88,12 +96,20 @@ class Marks:
             self._stores.setdefault(url, {}).update(fields)
         self.changed()
 
-    def error(self, error: LastError | None) -> None:
+    def error(self, error: LastError) -> None:
+        """In place of what was wrong there before, until ``well`` says that it is over."""
         with self._lock:
-            self._error = error
+            self._errors[error.where] = error
         self.changed()
+
+    def well(self, where: str) -> None:
+        with self._lock:
+            known = self._errors.pop(where, None)
+        if known is not None:
+            self.changed()
 
     def snapshot(self) -> Snapshot:
         with self._lock:
             stores = {url: StoreState(url, **fields) for url, fields in self._stores.items()}
-            return Snapshot(SourceState(**{**self._source, **self.live()}), stores, self._error)
+            errors = sorted(self._errors.values(), key=lambda each: each.at, reverse=True)
+            return Snapshot(SourceState(**{**self._source, **self.live()}), stores, tuple(errors))

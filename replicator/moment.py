@@ -33,6 +33,10 @@ class Followed(Protocol):
     @property
     def database(self) -> Database: ...
 
+    def require_followed(self) -> None:
+        """Raises where it is not followed any more, by whoever this is."""
+        ...
+
     def hold_still(self) -> AbstractContextManager[Moment]:
         """Keep the last captured commit where it is for as long as the context lasts: milliseconds."""
         ...

@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from replicator.core.cursor import EMPTY, WalCursor
+from replicator.core.errors import Interrupted
 from replicator.core.names import FullName
 from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
@@ -82,7 +84,11 @@ class StateFolder:
         self.generation: RunningGeneration | None = None
         self.earlier: tuple[GenerationRecord, ...] = ()
         self.settled: tuple[int, int] | None = None
+        self.mounts: dict[str, str] = {}
+        """Where the file system of each folder store was mounted, by its URL."""
         self._lock = FolderLock(os.path.join(self.folder, "lock"))
+        self._saving = threading.RLock()
+        self._closed = False
 
     @property
     def spool_folder(self) -> str:
@@ -97,10 +103,12 @@ class StateFolder:
         with mapped_errors(f"cannot use the state folder {self.folder}"):
             make_folder(self.folder)
             self._lock.acquire()
-        loaded = read_json(self._path) or {}
+            self._closed = False
+        loaded = read_json(self.path) or {}
         self.repository = str(loaded.get("repository") or "")
         self.writer = str(loaded.get("writer") or "")
         self.epoch = int(loaded.get("epoch") or 0)
+        self.mounts = dict(loaded.get("mounts") or {})
         if loaded.get("generation"):
             self.generation = _running(loaded["generation"])
             self.earlier = tuple(_record(each) for each in loaded.get("earlier", ()))
@@ -111,27 +119,67 @@ class StateFolder:
             self.save()
 
     def close(self) -> None:
-        self._lock.release()
+        with self._saving:
+            self._closed = True
+            self._lock.release()
 
     def save(self) -> None:
-        content = {
-            "repository": self.repository,
-            "writer": self.writer,
-            "epoch": self.epoch,
-            "generation": asdict(self.generation) if self.generation else None,
-            "settled": self.settled,
-            "earlier": [asdict(record) for record in self.earlier],
-        }
-        with mapped_errors(f"cannot write the state folder {self.folder}"):
-            replace_file(self._path, json.dumps(content, indent=1).encode())
+        """From any thread: the last one to write has seen what the others changed."""
+        with self._saving, mapped_errors(f"cannot write the state folder {self.folder}"):
+            if self._closed:
+                raise Interrupted("the state folder was let go of")  # by now it may be another agent's
+            content = {
+                "repository": self.repository,
+                "writer": self.writer,
+                "epoch": self.epoch,
+                "generation": asdict(self.generation) if self.generation else None,
+                "settled": self.settled,
+                "earlier": [asdict(record) for record in self.earlier],
+                "mounts": self.mounts,
+            }
+            replace_file(self.path, json.dumps(content, indent=1).encode())
+
+    def raise_epoch(self, epoch: int) -> None:
+        """It never goes back."""
+        with self._saving:
+            if epoch > self.epoch:
+                before, self.epoch = self.epoch, epoch
+                try:
+                    self.save()
+                except BaseException:
+                    self.epoch = before
+                    raise
+
+    def remember_base(self, generation: GenerationId, checksum: int) -> bool:
+        """The database's checksum where *generation* began; False if that is not the running one any more."""
+        with self._saving:
+            running = self.generation
+            if running is None or running.record.generation != generation:
+                return False
+            if running.base_checksum is None:
+                self.generation = replace(running, base_checksum=checksum)
+                self.save()
+            return True
+
+    def remember_mount(self, url: str, mount: str) -> None:
+        """The innermost that there ever was."""
+        with self._saving:
+            if len(mount) > len(self.mounts.get(url, "")):
+                before, self.mounts = self.mounts, {**self.mounts, url: mount}
+                try:
+                    self.save()
+                except BaseException:
+                    self.mounts = before
+                    raise
 
     def begin(self, generation: RunningGeneration, spooled: set[GenerationId]) -> None:
         """Make *generation* the running one; records of those still *spooled* are kept to be shipped."""
-        if self.generation is not None:
-            kept = (*self.earlier, self.generation.record)
-            self.earlier = tuple(record for record in kept if record.generation in spooled)
-        self.generation, self.settled = generation, None
-        self.save()
+        with self._saving:
+            if self.generation is not None:
+                kept = (*self.earlier, self.generation.record)
+                self.earlier = tuple(record for record in kept if record.generation in spooled)
+            self.generation, self.settled = generation, None
+            self.save()
 
     def remember_checksum(self, txid: int, rolling: int) -> None:
         """The rolling checksum at *txid*, which the unit there could not carry."""
@@ -162,7 +210,7 @@ class StateFolder:
             replace_file(path, json.dumps({"url": url, **asdict(memory)}, indent=1).encode())
 
     @property
-    def _path(self) -> str:
+    def path(self) -> str:
         return os.path.join(self.folder, "state.json")
 
     def _store_path(self, url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from replicator.clock import Clock
 from replicator.files import lock_holder, read_json, replace_file
 from replicator.marks import Marks, Snapshot
+
+log = logging.getLogger(__name__)
 
 # Often enough for a person, rarely enough to cost nothing under load; the last change is always written.
 WRITE_SECONDS = 1.0
@@ -24,6 +27,7 @@ class StatusFile:
         self._clock = clock
         self._written: Snapshot | None = None
         self._at = float("-inf")
+        self._told = False
         self.due = True
         """Whether a change has to wake the task; False while a write is scheduled anyway."""
 
@@ -34,8 +38,15 @@ class StatusFile:
             return wait
         self.due = True
         if self._marks.snapshot() != self._written:
-            self.write()
             self._at = now
+            try:
+                self.write()
+            except OSError as exc:  # a full disk, say: what is replicated matters more than what is told
+                if not self._told:
+                    log.warning("status.unwritten", extra={"path": self._path, "error": str(exc)})
+                self._told, self.due = True, False
+                return WRITE_SECONDS
+            self._told = False
         return None
 
     def write(self, *, stopped: bool = False) -> None:
@@ -55,6 +66,8 @@ def encode_snapshot(name: str, database: str, snapshot: Snapshot, wall: int) -> 
         each = asdict(state)
         each["shipped"] = str(state.shipped) if state.shipped else None
         each["protected"] = str(state.protected) if state.protected else None
+        mine = (error for error in snapshot.errors if error.where.endswith(state.url))
+        each["error"] = next((asdict(error) for error in mine), None)
         stores.append(each)
     return {
         "kind": "replicator-status",

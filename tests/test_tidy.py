@@ -18,9 +18,24 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYER_OF_HEAD = {
     "core": "core",
     **dict.fromkeys(
-        ("store", "source", "spool", "state", "marks", "moment", "files", "clock", "pulse"), "edge"
+        (
+            "store",
+            "source",
+            "spool",
+            "state",
+            "marks",
+            "moment",
+            "files",
+            "clock",
+            "deadline",
+            "heap",
+            "pulse",
+        ),
+        "edge",
     ),
-    **dict.fromkeys(("agent", "follower", "loop", "config", "status", "__main__"), "shell"),
+    **dict.fromkeys(
+        ("agent", "follower", "introduction", "line", "loop", "config", "status", "__main__"), "shell"
+    ),
     **dict.fromkeys(("cli", "demo", "api", "web"), "shell"),
 }
 LAYERS = ("core", "edge", "part", "shell")  # each may import what stands before it

@@ -53,6 +53,7 @@ LOG_BYTES_MAX = 64 << 20
 WAITING_POLL_SECONDS = 1.0
 # With events off, how often it is looked whether the path still stands for the file we have open.
 IDENTIFY_SECONDS = 1.0
+SPOOL = "spool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Follow:
         marks: Marks,
         clock: Clock,
         prepare: Callable[[], None],
+        confirm: Callable[[], None],
         recover: Callable[[], Recovered | None],
         on_captured: Callable[[], None],
         on_generation: Callable[[], None],
@@ -90,6 +92,7 @@ class Follow:
         self._marks = marks
         self._clock = clock
         self._prepare = prepare
+        self._confirm = confirm
         self._recover = recover
         self._on_captured = on_captured
         self._on_generation = on_generation
@@ -107,6 +110,7 @@ class Follow:
         self._new_generation: str | None = None
         self._settled: tuple[object, ...] | None = None
         self._resting: tuple[object, ...] | None = None
+        self._cannot = False
         self._doubted: tuple[int, ...] | None = None
         self._doubted_since = self._doubting_since = 0.0
         self.database = Database(path)
@@ -174,6 +178,9 @@ class Follow:
         if capture.main_changed:
             return self._doubt(capture, now)
         delay = capture.step(now)
+        if self._cannot:
+            self._cannot = False
+            self._marks.well(SPOOL)
         self._arm(not capture.pace.sustained(now), now)
         return self._rest(capture) if delay is None else delay
 
@@ -284,6 +291,7 @@ class Follow:
             if isinstance(placed, Placed):
                 return placed
             reason = placed
+        self._confirm()
         generation, pages = begin_generation(
             self.database, self._state, mark, seen, reason=reason, wall=self._clock.wall()
         )
@@ -355,7 +363,8 @@ class Follow:
         """The spool cannot be written. The log is kept for us as long as it is bounded, and not beyond: the
         application goes before its replica."""
         log.error("capture.failed", extra={"error": str(exc), "hint": exc.hint})
-        self._marks.error(LastError(self._clock.wall(), "spool", str(exc), exc.hint))
+        self._marks.error(LastError(self._clock.wall(), SPOOL, str(exc), exc.hint))
+        self._cannot = True
         if self.capture is not None and self.database.log_bytes > LOG_BYTES_MAX:
             self._lose(f"the log outgrew {format_size(LOG_BYTES_MAX)} while it could not be captured: {exc}")
         return CAPTURE_RETRY_SECONDS

@@ -84,6 +84,7 @@ class Capture:
         self._lock = threading.RLock()
         self._sightings = Sightings(tip.cursor.frames, clock.wall())
         self._touched: list[set[int]] = []
+        self._closed = False
         self._handed_over = float("-inf")
         self._doubtful_at = -1
         self._doubtful_until = float("-inf")
@@ -103,10 +104,8 @@ class Capture:
     # --- one step --------------------------------------------------------------------------------------
 
     def step(self, now: float) -> float | None:
-        """Look once and do what is due; returns seconds until the next look, None to rest until woken.
-
-        Raises ContinuityLost.
-        """
+        """Look once and do what is due; returns seconds until the next look, None to rest until woken. Raises
+        ContinuityLost."""
         with self._lock:
             seen = self._look()
             fresh = self._fresh(seen)
@@ -150,7 +149,14 @@ class Capture:
     def close(self) -> None:
         """Let go of the database, once nobody holds it still any more."""
         with self._lock:
+            self._closed = True
             self.database.close()
+
+    def require_followed(self) -> None:
+        """Raises ContinuityLost once this was let go of: the database may be open again, for another capture."""
+        if self._closed:
+            raise ContinuityLost("the database was let go of meanwhile")
+        self.database.require_open()
 
     def rest(self) -> tuple[Observation, bool] | None:
         """A look for whoever compares one rest with the next, and whether frames lie behind it that nobody
@@ -181,7 +187,7 @@ class Capture:
     def hold_still(self) -> Iterator[Moment]:
         """Keep the last captured commit where it is for as long as the context lasts."""
         with self._lock:
-            self.database.require_open()
+            self.require_followed()
             units = self._units
             yield Moment(units.tip, units.lineage, units.pages, self._spool.end, self._unsettled())
 
@@ -190,7 +196,7 @@ class Capture:
         """A set of every page whose version in the main file may change from now on; it grows as commits
         are captured. Read and clear it under ``hold_still`` only."""
         with self._lock:
-            self.database.require_open()
+            self.require_followed()
             touched = self._unsettled()
             self._touched.append(touched)
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -23,12 +25,15 @@ from replicator.config import DatabaseConfig
 from replicator.core.errors import ReplicatorError, SourceGone
 from replicator.core.position import Position, parse_position
 from replicator.core.times import format_time
+from replicator.deadline import ask_all
 from replicator.enlist import is_of, newest_lease
 from replicator.files import lock_holder, read_json
 from replicator.restore import read_repository
 from replicator.status import read_status
-from replicator.store import Store, connect
+from replicator.store import connect
 
+# Whoever asks wants to know about the agent first; a store that is away shall not keep that back.
+ASK_SECONDS = 10.0
 _TIMES_OF_SOURCE = ("captured_observed", "pending_since")
 _TIMES_OF_STORE = ("shipped_observed", "oldest_unshipped", "unprotected_since")
 
@@ -63,9 +68,10 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     running, pid; ``changed_since``: whether the database changed after an agent that is not running wrote
     last; ``committed``: captured and how many frames are pending; for each store ``lag`` {seconds,
     transactions, bytes}, where seconds are since the oldest commit that is not shipped and 0 means there is
-    none, and ``unprotected_since``, null while a full backup of the running generation is complete;
+    none, ``unprotected_since``, null while a full backup of the running generation is complete, and ``writer``
+    {host, process, since, epoch, this_agent} by its newest lease, null where there is none or it did not say;
     ``lag_seconds``: the worst of the stores; and of the first store ``window`` as in ``ls`` or
-    ``window_problem``, and ``writer`` {host, process, since, epoch, this_agent} by its newest lease, or null.
+    ``window_problem``.
     """
     found = read_status(database.state_folder)
     if found is None:
@@ -84,13 +90,15 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
         since = 0 if covered else store["unprotected_since"] or generation
         store["unprotected_since"] = since
         _write_times(store, _TIMES_OF_STORE)
+        if store.get("error"):
+            _write_times(store["error"], ("at",))
     found["lag_seconds"] = max((each["lag"]["seconds"] for each in found["stores"]), default=0.0)
     found["changed_since"] = not found["running"] and _changed_after(database.path, found["written"])
     _write_times(source, _TIMES_OF_SOURCE)
     _write_times(found, ("written",))
     if found["error"]:
         _write_times(found["error"], ("at",))
-    return found | _what_the_store_says(found["stores"], database)
+    return found | _ask_the_stores(found["stores"], database)
 
 
 def _write_times(content: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -148,24 +156,35 @@ def _changed_after(database: str, micros: int) -> bool:
     return False
 
 
-def _what_the_store_says(stores: list[dict[str, Any]], database: DatabaseConfig) -> dict[str, Any]:
-    """``window``, ``window_problem`` and ``writer``, asked of the first store."""
-    found: dict[str, Any] = {"window": None, "window_problem": "no store is known", "writer": None}
-    url = stores[0]["url"] if stores else next(iter(database.stores), None)
-    if url is None:
-        return found
-    try:
-        store = connect(url)
-        found["window"] = window_of(read_repository(store))
+def _ask_the_stores(stores: list[dict[str, Any]], database: DatabaseConfig) -> dict[str, Any]:
+    """``window`` and ``window_problem``, of the first; ``writer`` into each of *stores*."""
+    urls = [each["url"] for each in stores] or list(database.stores[:1])
+    calls: list[Callable[[], Any]] = [partial(_writer, url, database.state_folder) for url in urls]
+    calls += [partial(_window, url) for url in urls[:1]]
+    answers = ask_all(calls, ASK_SECONDS, stopped=lambda: False)
+    for store, answer in zip(stores, answers, strict=False):
+        store["writer"] = answer.result() if answer.done() and not answer.exception() else None
+    found: dict[str, Any] = {"window": None, "window_problem": None}
+    if not urls:
+        found["window_problem"] = "no store is known"
+    elif not answers[-1].done():
+        found["window_problem"] = f"{urls[0]} did not answer within {ASK_SECONDS:.0f} s"
+    elif problem := answers[-1].exception():
+        if not isinstance(problem, ReplicatorError):
+            raise problem
+        found["window_problem"] = str(problem)
+    else:
+        found["window"] = answers[-1].result()
         found["window_problem"] = None if found["window"] else "nothing can be restored yet"
-        found["writer"] = _writer(store, database.state_folder)
-    except ReplicatorError as exc:
-        found["window_problem"] = str(exc)
     return found
 
 
-def _writer(store: Store, state_folder: str) -> dict[str, Any] | None:
-    lease = newest_lease(store)
+def _window(url: str) -> dict[str, Any] | None:
+    return window_of(read_repository(connect(url)))
+
+
+def _writer(url: str, state_folder: str) -> dict[str, Any] | None:
+    lease = newest_lease(connect(url))
     if lease is None:
         return None
     return {
@@ -196,10 +215,6 @@ def _print(screen: Screen, found: dict[str, Any]) -> None:
         rows.append(("window", f"{window['oldest']['committed']} to {window['newest']['committed']}"))
     else:
         rows.append(("window", f"none: {found['window_problem']}"))
-    if writer := found["writer"]:
-        other = "" if writer["this_agent"] else "ANOTHER AGENT: "
-        since = f"since {writer['since']} (epoch {writer['epoch']})"
-        rows.append(("writer", f"{other}process {writer['process']} on {writer['host']}, {since}"))
     rows.append(
         (
             "log",
@@ -215,7 +230,7 @@ def _print(screen: Screen, found: dict[str, Any]) -> None:
     if source["overloaded"] or source["coalesced"]:
         now_word = "now: restore points are thinned out" if source["overloaded"] else "over"
         rows.append(("overload", f"{now_word}; {count_text(source['coalesced'], 'commit')} coalesced so far"))
-    if found["error"]:
+    if found["error"]:  # what keeps it from working just now, the newest
         rows.append(
             ("last error", f"{found['error']['at']} {found['error']['where']}: {found['error']['message']}")
         )
@@ -256,6 +271,12 @@ def _store_rows(store: dict[str, Any]) -> list[tuple[str, str]]:
         )
     else:
         rows.append(("  full", f"protected from {store['protected'] or 'the first commit on'}"))
+    if writer := store["writer"]:
+        other = "" if writer["this_agent"] else "ANOTHER AGENT: "
+        since = f"since {writer['since']} (epoch {writer['epoch']})"
+        rows.append(("  writer", f"{other}process {writer['process']} on {writer['host']}, {since}"))
+    if store.get("error"):
+        rows.append(("  error", f"{store['error']['at']}: {store['error']['message']}"))
     lapsed = "; LAPSED: what was queued is dropped, a full backup has to follow" if store["lapsed"] else ""
     rows.append(("  spool", f"{size_text(store['spool_bytes'])}{lapsed}"))
     return rows

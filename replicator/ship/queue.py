@@ -15,15 +15,23 @@ import threading
 from collections.abc import Callable
 
 from replicator.clock import Clock
-from replicator.core.errors import ObjectCorrupt, ObjectExists, OwnershipLost, ReplicatorError, StoreError
-from replicator.core.names import GenerationName, SegmentName
+from replicator.core.errors import (
+    FormatTooNew,
+    ObjectCorrupt,
+    ObjectExists,
+    ReplicatorError,
+    StoreError,
+)
+from replicator.core.names import FullName, GenerationName, SegmentName
 from replicator.core.position import GenerationId, Position
 from replicator.core.quantities import format_size
-from replicator.core.records import encode_record, lease_in_segment
-from replicator.core.unit import TRAILER_SIZE, UnitHeader, follows, parse_unit_header, split_units
+from replicator.core.records import encode_record
+from replicator.core.unit import TRAILER_SIZE, UnitHeader, follows, parse_unit_header
 from replicator.marks import LastError, Marks
 from replicator.pulse import Pulse
+from replicator.ship.adopt import adopt
 from replicator.ship.catch_up import place_behind
+from replicator.ship.retries import Retries
 from replicator.spool import Place, Spool
 from replicator.state import Newest, StateFolder, StoreMemory
 from replicator.store import Store
@@ -32,19 +40,14 @@ log = logging.getLogger(__name__)
 
 # Large enough that a bulk load is few requests, small enough to be held in memory a few times over.
 SEGMENT_BYTES_MAX = 4 << 20
-RETRY_FIRST_SECONDS = 0.5
-RETRY_MAX_SECONDS = 30.0
-# A refusal by policy or credentials is asked again only now and then: somebody has to act first.
-DENIED_SECONDS = 30.0
-# While somebody waits for the end, a store that fails is asked at least this often.
-RETRY_HURRIED_SECONDS = 5.0
 
 
 class Ship:
     """One store's queue. ``step`` runs in one thread at a time.
 
-    ``enlist`` makes us known to the store; ``newest`` asks it how far it is in a generation; ``need_full``
-    says that only a full backup brings it on. ``reserve`` and ``rejoin`` are what the full answers with.
+    ``enlist`` makes us known to the store; ``newest`` asks it how far it is in a generation; ``base_of`` reads from a
+    full what the database's checksum was where its generation began; ``need_full`` says that only a full backup
+    brings it on. ``reserve`` and ``rejoin`` are what the full answers with.
     ``fence`` keeps whoever wrote there before us from writing on beside a generation that begins; ``pulse``
     tells whether we stood still, so that somebody may have taken over from us.
     """
@@ -61,6 +64,7 @@ class Ship:
         spool_bytes_max: int,
         enlist: Callable[[], None],
         newest: Callable[[GenerationId], Newest],
+        base_of: Callable[[FullName], int],
         need_full: Callable[[], None],
         fence: Callable[[GenerationId], None],
         pulse: Pulse,
@@ -74,6 +78,7 @@ class Ship:
         self._spool_bytes_max = spool_bytes_max
         self._enlist = enlist
         self._newest = newest
+        self._base_of = base_of
         self._need_full = need_full
         self._fence = fence
         self._pulse = pulse
@@ -88,9 +93,9 @@ class Ship:
         self._announced: set[GenerationId] = set()
         self._put_at = float("-inf")
         self._hurried: Place | None = None
-        self._retry_at = float("-inf")
-        self._retry = RETRY_FIRST_SECONDS
-        self._failures = 0
+        self._retries = Retries()
+        self._damage = ""
+        self._asked = False
         self._segments = self._bytes_shipped = 0
         self._full: tuple[GenerationId, int] | None = None
         # Generation and digest of the newest unit there, which the next one has to chain to; None if unknown.
@@ -98,9 +103,9 @@ class Ship:
         spool.retain(store.url, spool.beginning)
 
     @property
-    def ready(self) -> bool:
-        """Whether the store knows us and we know how far it is."""
-        return self._ready
+    def asked(self) -> bool:
+        """Whether the store was asked whose it is, and answered, or could not."""
+        return self._asked
 
     def has_shipped(self, place: Place) -> bool:
         """Whether everything in the spool before *place* is in the store."""
@@ -115,19 +120,22 @@ class Ship:
 
     def step(self, now: float) -> float | None:
         """Put what is due. Raises OwnershipLost; every other trouble with the store is retried for ever."""
-        if now < self._retry_at:
-            return self._retry_at - now
+        if now < self._retries.not_before:
+            return self._retries.not_before - now
         try:
             return self._step(now)
-        except (StoreError, ObjectCorrupt) as exc:
-            if self._enlisted and isinstance(exc, ObjectCorrupt):
-                # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
-                self._lapse(f"{self._store.url} holds a damaged object: {exc}")
-                self._ready = True
-                return 0.0
-            delay = self._retry if exc.retryable else DENIED_SECONDS
-            self._retry = min(self._retry * 2, RETRY_MAX_SECONDS)
-            self._retry_at = now + delay
+        except (StoreError, ObjectCorrupt, FormatTooNew) as exc:
+            if self._enlisted and isinstance(exc, (ObjectCorrupt, FormatTooNew)):
+                if self._damage == str(exc):
+                    if isinstance(exc, FormatTooNew):
+                        raise
+                    # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
+                    self._lapse(f"{self._store.url} holds a damaged object: {exc}")
+                    self._damage, self._ready = "", True
+                    return 0.0
+                # It may have been damaged on the way: read once more.
+                self._damage = str(exc)
+            delay = self._retries.failed(exc, now)
             # It may come back emptied, or as another one: asked anew, it says what it still has.
             self._enlisted = self._ready = False
             self._announced.clear()
@@ -137,7 +145,7 @@ class Ship:
     def hurry(self, place: Place) -> None:
         """Somebody waits until what lies before *place* is shipped: no interval until then, no long pause."""
         self._hurried = place
-        self._retry_at = min(self._retry_at, self._clock.now() + RETRY_HURRIED_SECONDS)
+        self._retries.hurry(self._clock.now())
 
     # --- a full backup answers a lapse -----------------------------------------------------------------
 
@@ -154,8 +162,14 @@ class Ship:
             self._full = (generation, txid)
             if self._place is None:
                 self._place, self._reserved, self._newest_there = self._reserved, None, None
-        self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=self._place is None))
+        self._remember(lapsed=self._place is None)
         self._marks.store(self._store.url, lapsed=self._place is None)
+        self._marks.well(self._store.url)
+
+    @property
+    def has_full(self) -> bool:
+        """Whether the store has a full backup of the running generation, and all behind it."""
+        return self._ready and self._state.generation is not None and not self.needs_full
 
     @property
     def needs_full(self) -> bool:
@@ -175,10 +189,14 @@ class Ship:
             return None
         self._limit()
         if not self._ready:
-            self._enlist()
+            try:
+                self._enlist()
+            finally:
+                self._asked = True
             self._enlisted = True
             self._find_place(running.record.generation)
             self._ready = True
+        self._look_around()
         self._announce(running.record.generation)
         if self.needs_full:
             self._need_full()
@@ -193,7 +211,6 @@ class Ship:
         if wait > 0 and (self._hurried is None or place >= self._hurried):
             return wait
         units, behind = self._spool.read(place, SEGMENT_BYTES_MAX)
-        self._look_around()
         if units:
             first = units[0][0]
             if not self._follows(first):
@@ -232,7 +249,9 @@ class Ship:
         try:
             self._store.put(str(name), content)
         except ObjectExists:
-            return self._adopt(name, place)
+            last, behind, content = adopt(self._store, self._spool, name, place, self._state.epoch)
+            self._newest_there = (last.generation, content[-TRAILER_SIZE:])
+            return last, behind, len(content)
         self._newest_there = (header.generation, content[-TRAILER_SIZE:])
         log.debug(
             "segment.shipped",
@@ -244,35 +263,6 @@ class Ship:
             },
         )
         return units[-1][0], behind, len(content)
-
-    def _adopt(self, name: SegmentName, place: Place) -> tuple[UnitHeader, Place, int]:
-        """The name is taken. An earlier attempt of ours put it, perhaps cut elsewhere, if it holds exactly
-        the units that come next in the spool; anything else is somebody else's."""
-        content = self._store.get(str(name))
-        lease = lease_in_segment(content, str(name))
-        if lease is not None:
-            raise OwnershipLost(
-                f"process {lease.pid} on {lease.host} took {self._store.url} over from us at {lease.claimed} "
-                f"(its epoch {lease.epoch}, ours {self._state.epoch})",
-                hint="stop this agent, or start it with --take-over to have the store back",
-            )
-        header: UnitHeader | None = None
-        for theirs in split_units(content):
-            ours, behind = self._spool.read(place, 1)
-            if not ours or ours[0][1] != bytes(theirs):
-                raise OwnershipLost(
-                    f"another agent wrote {name} to {self._store.url} "
-                    f"(its epoch {parse_unit_header(theirs).epoch}, ours {self._state.epoch})",
-                    hint="stop one of the two; if this state folder is an old copy, delete it and start again",
-                )
-            header, place = ours[0][0], behind
-        if header is None:
-            raise OwnershipLost(
-                f"an empty {name} lies in {self._store.url}", hint="we never write such a thing"
-            )
-        self._newest_there = (header.generation, content[-TRAILER_SIZE:])
-        log.info("segment.adopted", extra={"store": self._store.url, "key": str(name)})
-        return header, place, len(content)
 
     def _advance(self, last: UnitHeader, behind: Place, size: int) -> None:
         self._segments += 1
@@ -308,6 +298,10 @@ class Ship:
             if memory.lapsed
             else place_behind(self._spool, newest.unit, running, self._newest, self._store.url)
         )
+        known = self._state.generation
+        if newest.fulls and known is not None and known.base_checksum is None:
+            # We were stopped when that full had just been put.
+            self._state.remember_base(running, self._base_of(newest.fulls[-1]))
         with self._lock:
             self._place = place if self._place is not None else None
             self._full = (running, newest.fulls[-1].txid) if newest.fulls else None
@@ -339,6 +333,13 @@ class Ship:
 
     # --- trouble ---------------------------------------------------------------------------------------
 
+    def _remember(self, *, lapsed: bool) -> None:
+        """For the next start, which would find it out by itself, at more cost."""
+        try:
+            self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=lapsed))
+        except StoreError as exc:
+            log.warning("state.unwritten", extra={"store": self._store.url, "error": str(exc)})
+
     def _limit(self) -> None:
         """Drop a queue that outgrew its limit: the disk of the application matters more."""
         with self._lock:
@@ -357,7 +358,7 @@ class Ship:
         with self._lock:
             self._place = self._reserved = None
             self._spool.retain(self._store.url, None)
-        self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=True))
+        self._remember(lapsed=True)
         message = f"{reason}; what was queued is dropped, and a full backup follows when the store is back"
         log.error("store.lapsed", extra={"store": self._store.url, "reason": message})
         self._marks.store(self._store.url, lapsed=True, spool_bytes=0, unprotected_since=self._clock.wall())
@@ -365,12 +366,11 @@ class Ship:
 
     def _tell(self, exc: ReplicatorError) -> None:
         """Loud at first, then once in a while, and once when it is over."""
-        self._failures += 1
-        level = logging.ERROR if self._failures in (1, 2) or self._failures % 10 == 0 else logging.DEBUG
+        failures = self._retries.failures
         log.log(
-            level,
+            logging.ERROR if failures in (1, 2) or failures % 10 == 0 else logging.DEBUG,
             "store.retry",
-            extra={"store": self._store.url, "attempt": self._failures, "error": str(exc), "hint": exc.hint},
+            extra={"store": self._store.url, "attempt": failures, "error": str(exc), "hint": exc.hint},
         )
         with self._lock:
             place = self._place
@@ -384,8 +384,8 @@ class Ship:
             self._marks.error(LastError(self._clock.wall(), self._store.url, str(exc), exc.hint))
 
     def _recovered(self) -> None:
-        if self._failures:
-            log.info("store.recovered", extra={"store": self._store.url, "attempt": self._failures})
-            self._failures = 0
-            self._retry = RETRY_FIRST_SECONDS
-            self._marks.error(None)
+        if self._retries.failures:
+            log.info("store.recovered", extra={"store": self._store.url, "attempt": self._retries.failures})
+            self._retries.succeeded()
+            self._damage = ""
+        self._marks.well(self._store.url)

@@ -175,6 +175,22 @@ def test_a_folder_without_permission_is_called_that(tmp_path: Path) -> None:
         locked.chmod(0o700)
 
 
+def test_status_and_check_name_another_writer(tmp_path: Path, inside: Inside) -> None:
+    """After a take-over the first agent's state is told whose the store is now; the second one's is content."""
+    database, other = new_database(tmp_path / "app.db"), tmp_path / "other"
+    replicator("replicate", database, "store", "--once", cwd=tmp_path)
+    replicator("replicate", database, "store", "--once", "--take-over", "--state", other, cwd=tmp_path)
+    first, text = inside("status", database, "--json").json, inside("status", database).out
+    second = inside("status", database, "--state", other, "--json").json
+    checked = inside("check", database, "store")
+
+    assert (False, 2) == (first["stores"][0]["writer"]["this_agent"], first["stores"][0]["writer"]["epoch"])
+    assert "ANOTHER AGENT: process" in text
+    assert second["stores"][0]["writer"]["this_agent"]
+    assert 16 == checked.code
+    assert "another agent writes to it" in checked.out
+
+
 def test_status_follows_the_agent(tmp_path: Path, inside: Inside) -> None:
     """Running and caught up; behind and unwell while the store is away; well again; killed."""
 
@@ -205,7 +221,7 @@ def test_status_follows_the_agent(tmp_path: Path, inside: Inside) -> None:
     )  # fmt: skip
     assert well["source"]["captured"] == well["stores"][0]["shipped"] == well["window"]["newest"]["position"]
     assert well["stores"][0]["unprotected_since"] is None
-    assert (True, 1) == (well["writer"]["this_agent"], well["writer"]["epoch"])
+    assert (True, 1) == (well["stores"][0]["writer"]["this_agent"], well["stores"][0]["writer"]["epoch"])
     assert unwell["lag_seconds"] > 0
     assert unwell["stores"][0]["lag"]["transactions"] == 2
     assert unwell["stores"][0]["lag"]["bytes"] > 0
@@ -234,7 +250,7 @@ def test_check_finds_nothing_to_fail(history: History) -> None:
 
     assert code == 0, findings
     assert "fail" not in [level for level, _ in findings]
-    assert ("ok", "put once, read and delete work") in findings
+    assert ("ok", "put once, read, list and delete work") in findings
     assert any("is in WAL mode, page size 4096" in message for _, message in findings)
     assert before == sorted(history.store.rglob("*"))
     with Running("replicate", history.database, history.store, cwd=history.folder) as agent:

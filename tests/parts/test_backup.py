@@ -9,6 +9,7 @@ import hashlib
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,12 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from replicator import backup as backup_module
 from replicator.backup import ContentDiffers, FullBackup, FullResult
+from replicator.backup import full as backup_module
 from replicator.capture import Capture, Follow, FollowSettings
 from replicator.clock import Clock
+from replicator.core.catalogue import Listed
 from replicator.core.checkpoint_policy import CheckpointLimits
-from replicator.core.errors import Interrupted, ObjectNotFound, StoreUnavailable
+from replicator.core.errors import (
+    Interrupted,
+    ObjectNotFound,
+    OwnershipLost,
+    ReplicatorError,
+    StoreUnavailable,
+)
 from replicator.core.full import Manifest, decode_manifest
 from replicator.core.names import FullName, PackName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
@@ -60,8 +68,8 @@ class Site:
         self.store.put("repository.json", encode_record(RepositoryRecord("ab" * 16, "2025-01-28T06:00:00Z")))
         self.follow = Follow(
             self.path, FollowSettings(0.0, CheckpointLimits()), state=self.state, spool=self.spool, marks=Marks(),
-            clock=self.clock, prepare=lambda: None, recover=lambda: None, on_captured=lambda: None,
-            on_generation=lambda: None, request_passive=lambda: None, watch=lambda _: True,
+            clock=self.clock, prepare=lambda: None, confirm=lambda: None, recover=lambda: None,
+            on_captured=lambda: None, on_generation=lambda: None, request_passive=lambda: None, watch=lambda _: True,
             waited=False,
         )  # fmt: skip
         self.shipped = Place(0, 0)
@@ -94,11 +102,19 @@ class Site:
         store: Store | None = None,
         *,
         reserve: Callable[[Moment], None] = lambda _: None,
-        stopping: Callable[[], bool] = lambda: False,
+        confirm: Callable[[], None] = lambda: None,
+        trouble: Callable[[ReplicatorError | None], None] = lambda _: None,
+        stop: threading.Event | None = None,
         clock: Clock | None = None,
     ) -> FullBackup:
         return FullBackup(
-            store or self.store, self.state, clock or self.clock, reserve=reserve, stopping=stopping
+            store or self.store,
+            self.state,
+            clock or self.clock,
+            reserve=reserve,
+            confirm=confirm,
+            trouble=trouble,
+            stop=stop or threading.Event(),
         )
 
     def ship(self) -> None:
@@ -325,15 +341,19 @@ def test_a_damaged_manifest_is_passed_over(site: Site) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_put_that_fails_is_no_backup_and_the_next_attempt_is(
+def test_a_put_that_fails_costs_nothing_that_was_read(
     site: Site, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each put in turn: no manifest names a pack that is not there, and trying again succeeds."""
+    """At each put in turn: a pack is put again, once; the manifest, with another attempt. None names a pack that is
+    not there."""
     monkeypatch.setattr(backup_module, "PACK_BYTES", 100_000)
+    monkeypatch.setattr(backup_module, "PAUSE_SECONDS", 0.001)
+    told: list[ReplicatorError | None] = []
     site.fill(500)
     site.settle()
     skip = failed = 0
     while skip == failed:
+        told.clear()
         store = FaultyStore(site.store)
         store.fail("put", after=after, skip=skip)
         site.clock.advance(5.0)
@@ -342,7 +362,9 @@ def test_a_put_that_fails_is_no_backup_and_the_next_attempt_is(
         before = len(names_of(site.store, FullName))
         skip += 1
         try:
-            site.full(store)
+            site.full(store, trouble=told.append)
+            failed += len(told) == 2
+            assert told[1:] in ([], [None])
         except StoreUnavailable:
             failed += 1
             committed = after and isinstance(parse_name(site.store.puts[-1]), FullName)
@@ -409,8 +431,10 @@ def test_a_full_can_be_stopped(site: Site) -> None:
     """The agent ends: no manifest is put, and the next agent begins anew."""
     site.fill(500)
     site.settle()
+    stop = threading.Event()
+    stop.set()
     with pytest.raises(Interrupted):
-        site.full(stopping=lambda: True)
+        site.full(stop=stop)
 
     assert [] == names_of(site.store, FullName)
     site.full()
@@ -475,6 +499,10 @@ class Disturbed:
         self._site = site
         self._deed = deed
         self.database: Database = site.follow.database
+
+    def require_followed(self) -> None:
+        assert self._site.follow.capture is not None
+        self._site.follow.capture.require_followed()
 
     @contextmanager
     def hold_still(self) -> Iterator[Moment]:
@@ -610,3 +638,31 @@ def test_a_database_that_grows_all_the_while_is_backed_up(
 
     assert site.restored(result.position.txid)
     assert site.actual() == site.restored()
+
+
+def test_a_listing_that_lags_behind_is_no_missing_pack(site: Site) -> None:
+    """Packs that were just put and are not listed yet are looked at one by one."""
+
+    class Lagging(FaultyStore):
+        def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
+            return (each for each in super().list(prefix, after) if not each.name.endswith(".pack"))
+
+    site.fill(500)
+    site.settle()
+    site.full(Lagging(site.store))
+
+    assert site.actual() == site.restored()
+
+
+def test_a_full_of_an_agent_that_was_taken_over_from_is_not_committed(site: Site) -> None:
+    """The lease is read once more before the manifest is put."""
+
+    def taken_over() -> None:
+        raise OwnershipLost("another agent writes here")
+
+    site.fill(100)
+    site.settle()
+    with pytest.raises(OwnershipLost):
+        site.full(confirm=taken_over)
+
+    assert [] == names_of(site.store, FullName)

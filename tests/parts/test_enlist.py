@@ -445,3 +445,29 @@ def test_a_transaction_that_is_not_whole_there_is_no_place_to_go_on_from() -> No
     put_segment(store, writer.large(3)[:1])
 
     assert recover(store, None) is None
+
+
+def test_an_answer_that_was_damaged_accuses_nobody(
+    state: StateFolder, clock: FakeClock, other: StateFolder
+) -> None:
+    """Another identity, or another holder of the lease, is believed when it is read twice."""
+
+    class Flipping(MemoryStore):
+        flips = ""
+
+        def get(self, name: str) -> bytes:
+            found = super().get(name)
+            if name != self.flips:
+                return found
+            self.flips = ""
+            wrong = (other.repository or "f" * 32) if name == "repository.json" else other.writer
+            return found.replace(state.repository.encode(), wrong.encode()).replace(
+                state.writer.encode(), wrong.encode()
+            )
+
+    store = Flipping()
+    enlist(store, state, clock, take_over=False)
+    for name in ("repository.json", "leases/00000001.json"):
+        store.flips = name
+        enlist(store, state, clock, take_over=False)
+        assert "" == store.flips

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from replicator import line
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
 from replicator.core.errors import NotWalMode, UsageError
+from replicator.marks import LastError
 from replicator.source.watcher import Watcher
-from tests.parts.rig import Rig
+from replicator.store.folder import FolderStore
+from tests.parts.rig import SECONDS, Rig
 from tests.support.app import App
 
 
@@ -172,4 +175,41 @@ def test_an_agent_starts_once(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="starts once"):
             never.start()
         rig.once()
+    rig.assert_equal()
+
+
+def test_a_fault_of_the_program_with_a_store_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no store should raise is told without its text, tried again, and capture goes on meanwhile."""
+    put, secret = FolderStore.put, "canary"
+    broken = [True]
+
+    def put_or_break(self: FolderStore, name: str, data: bytes) -> None:
+        if broken[0] and name.startswith("tail"):
+            raise TypeError(secret)
+        put(self, name, data)
+
+    monkeypatch.setattr(line, "SURPRISED_SECONDS", 0.05)
+    monkeypatch.setattr(FolderStore, "put", put_or_break)
+    rig = Rig(tmp_path)
+
+    def error_of(agent: Agent) -> LastError | None:
+        return agent.status()[rig.database].error
+
+    with App(rig.database) as app, rig.agent() as agent:
+        agent.wait_captured_and_shipped(SECONDS)
+        for _ in range(1000):
+            app.insert(1)
+            if (error := error_of(agent)) is not None:
+                break
+            assert not agent.wait(0.02)
+        app.insert(5)
+        broken[0] = False
+        agent.wait_captured_and_shipped(SECONDS)
+        assert error_of(agent) is None
+
+    assert error is not None
+    assert error.message.startswith("internal error: TypeError at test_several.py:")
+    assert secret not in error.message
     rig.assert_equal()

@@ -19,13 +19,12 @@ from replicator.core.names import GenerationName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord
 from replicator.core.unit import decode_unit, follows, parse_unit_header, split_units
-from replicator.enlist import enlist, newest_in
+from replicator.enlist import base_checksum_of, enlist, newest_in, read_head
 from replicator.fence import fence
 from replicator.marks import Marks
 from replicator.pulse import Pulse
 from replicator.restore import RestoreOptions, Target, choose, read_repository, restore_chosen
-from replicator.ship import Ship
-from replicator.ship import queue as ship_module
+from replicator.ship import Ship, queue, retries
 from replicator.spool import Spool
 from replicator.state import RunningGeneration, StateFolder
 from replicator.store import Store
@@ -77,6 +76,7 @@ class Pier:
             interval=self.interval, spool_bytes_max=self.limit,
             enlist=lambda: enlist(store, self.state, self.clock, take_over=self.take_over),
             newest=lambda generation: newest_in(store, generation),
+            base_of=lambda name: base_checksum_of(read_head(store, name)),
             need_full=self._want_full,
             fence=lambda generation: fence(store, self.state.epoch, but=generation),
             pulse=self.pulse,
@@ -229,18 +229,18 @@ def test_hurry_forgets_the_pace(pier: Pier) -> None:
     paced = pier.step()
     for _ in range(9):
         faulty(pier).fail("put")
-        pier.clock.advance(ship_module.RETRY_MAX_SECONDS)
+        pier.clock.advance(retries.RETRY_MAX_SECONDS)
         backing_off = pier.step()
     pier.ship.hurry(pier.spool.end)
     hurried = pier.step()
-    pier.clock.advance(ship_module.RETRY_HURRIED_SECONDS)
+    pier.clock.advance(retries.RETRY_HURRIED_SECONDS)
     pier.step()
 
     assert waiting == pytest.approx(INTERVAL)
     assert at_once is None
     assert paced == pytest.approx(INTERVAL)
-    assert backing_off == ship_module.RETRY_MAX_SECONDS
-    assert hurried == ship_module.RETRY_HURRIED_SECONDS
+    assert backing_off == retries.RETRY_MAX_SECONDS
+    assert hurried == retries.RETRY_HURRIED_SECONDS
     assert 3 == len(pier.shipped_units())
 
 
@@ -248,14 +248,14 @@ def test_a_backlog_is_cut_into_segments(pier: Pier, monkeypatch: pytest.MonkeyPa
     """No segment is larger than the limit, but for one unit that is; between them the pace is kept."""
     units = pier.commit(30)
     limit = 3 * max(map(len, units))
-    monkeypatch.setattr(ship_module, "SEGMENT_BYTES_MAX", limit)
+    monkeypatch.setattr(queue, "SEGMENT_BYTES_MAX", limit)
     pier.run()
     sizes = [len(pier.inner.get(name)) for name in pier.segments]
 
     assert units == pier.shipped_units()
     assert max(sizes) <= limit
     assert 4 <= len(sizes) <= 29
-    monkeypatch.setattr(ship_module, "SEGMENT_BYTES_MAX", 1)
+    monkeypatch.setattr(queue, "SEGMENT_BYTES_MAX", 1)
     more = pier.commit(2)
     pier.run()
     assert units + more == pier.shipped_units()
@@ -265,7 +265,7 @@ def test_parts_of_a_transaction_are_shipped_before_they_count(
     pier: Pier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the last part is on its way the mark stays at the transaction before."""
-    monkeypatch.setattr(ship_module, "SEGMENT_BYTES_MAX", 1)
+    monkeypatch.setattr(queue, "SEGMENT_BYTES_MAX", 1)
     pier.commit(2)
     parts = pier.capture(pier.writer.large(4))
     marks: list[Position | None] = []
@@ -362,8 +362,8 @@ def test_a_refusal_is_asked_about_now_and_then(pier: Pier) -> None:
     pier.commit()
     for _ in range(3):
         faulty(pier).fail("put", error=StoreDenied("no permission", hint="give it"))
-        assert pier.step() == ship_module.DENIED_SECONDS
-        pier.clock.advance(ship_module.DENIED_SECONDS)
+        assert pier.step() == retries.DENIED_SECONDS
+        pier.clock.advance(retries.DENIED_SECONDS)
     error = pier.marks.snapshot().error
 
     assert error is not None
@@ -515,7 +515,8 @@ def test_until_the_store_was_asked_nothing_is_deleted(pier: Pier, monkeypatch: p
         delay = pier.step()
         assert delay is not None
         pier.clock.advance(delay)
-    assert not pier.ship.ready
+    assert pier.ship.asked
+    assert not pier.ship.has_shipped(pier.spool.beginning)
     faulty(pier).away = False
     pier.run()
 
@@ -801,3 +802,45 @@ def test_the_mark_of_a_store_that_is_away_stays(pier: Pier) -> None:
 
     assert Position(G, 2) == pier.mark
     assert not pier.ship.has_shipped(pier.spool.end)
+
+
+def test_a_state_folder_that_cannot_be_written_ends_nothing(pier: Pier) -> None:
+    """What is remembered of a store only saves requests at the next start."""
+    pier.commit(3)
+    pier.run()
+    (pier.folder / "state" / "stores").write_text("no folder")
+    pier.ship.rejoin(G, 3)
+    pier.commit(1)
+    pier.run()
+
+    assert 2 == len(pier.segments)
+
+
+def test_a_server_that_asks_to_be_left_alone_is(pier: Pier) -> None:
+    """For as long as it said, where that is longer than we would have waited."""
+    faulty(pier).fail("put", skip=2, error=StoreUnavailable("slow down", retry_after=20.0))
+    pier.commit(1)
+    delays = [pier.step()]
+    while delays[-1] == 0.0:
+        delays.append(pier.step())
+
+    assert 20.0 == delays[-1]
+
+
+def test_damage_is_read_twice_before_the_queue_is_dropped(pier: Pier) -> None:
+    """An object that was damaged on the way is whole when it is read again."""
+    pier.commit(3)
+    pier.run()
+    (name,) = pier.segments
+    whole = pier.inner.get(name)
+    pier.restart()
+    pier.inner.damage(name, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    pier.commit(1)
+    delay = pier.step()
+    assert delay
+    pier.inner.damage(name, lambda _: whole)
+    pier.clock.advance(delay)
+    pier.run()
+
+    assert 2 == len(pier.segments)
+    assert not pier.marks.snapshot().stores[pier.inner.url].lapsed

@@ -17,7 +17,10 @@ from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
 from replicator.core.wal import Salt, WalChecksum
 from replicator.files import FolderLock, lock_holder
+from replicator.marks import Marks
 from replicator.state import RunningGeneration, StateFolder, StoreMemory, default_state_folder
+from replicator.status import StatusFile
+from tests.support.memory_store import FakeClock
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE, TWO, THREE = (GenerationId(f"{number:016x}") for number in (1, 2, 3))
@@ -248,3 +251,17 @@ def test_without_a_lock_there_is_no_holder(folder: Path) -> None:
 
     assert before is None
     assert lock_holder(str(folder / "lock")) is None
+
+
+def test_a_status_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    """A full disk, or a folder that is away: it is written as soon as it can be."""
+    clock, marks = FakeClock(), Marks()
+    path = tmp_path / "away" / "status.json"
+    status = StatusFile(str(path), "app", "app.db", marks, clock)
+    delay = status.step(clock.now())
+    assert delay
+    path.parent.mkdir()
+    clock.advance(delay)
+    status.step(clock.now())
+
+    assert path.exists()

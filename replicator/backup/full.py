@@ -8,17 +8,27 @@ and the sum of its page hashes has to agree with what capture followed.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from replicator.backup.earlier import missing_packs, newest_of_month
 from replicator.clock import Clock
 from replicator.core.checksum import pages_checksum
 from replicator.core.chunk_table import ChunkTable, Earlier
-from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound, OwnershipLost
+from replicator.core.errors import (
+    Interrupted,
+    ObjectExists,
+    ObjectNotFound,
+    OwnershipLost,
+    ReplicatorError,
+    StoreUnavailable,
+)
 from replicator.core.full import (
     FRAME_CHUNKS,
     PACK_BYTES,
@@ -31,9 +41,8 @@ from replicator.core.full import (
     compress_chunks,
     decode_manifest,
     encode_manifest,
-    pack_extents,
 )
-from replicator.core.names import FULL, FullName, PackName, parse_name
+from replicator.core.names import PackName
 from replicator.core.neighbours import neighbours
 from replicator.core.position import Position
 from replicator.core.times import month_of
@@ -50,6 +59,8 @@ LEFT_FOR_THE_END = 256
 # cores would be missed by the application, which has work to do meanwhile.
 WORKERS = 2
 PASSES_MAX = 6
+# Between two attempts to put a pack, beyond those that the store's own retries make.
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 30.0
 
 
 class ContentDiffers(Exception):
@@ -112,7 +123,8 @@ class FullBackup:
     """Makes fulls for one store. Not to be run twice at a time.
 
     *reserve* is called with the database held still, before the manifest is put: what is captured from then
-    on has to reach the store too.
+    on has to reach the store too. *confirm* raises OwnershipLost if another agent writes there by now. *trouble* is
+    told what keeps a pack from being put, and None when it is put.
     """
 
     def __init__(
@@ -122,13 +134,17 @@ class FullBackup:
         clock: Clock,
         *,
         reserve: Callable[[Moment], None],
-        stopping: Callable[[], bool],
+        confirm: Callable[[], None],
+        trouble: Callable[[ReplicatorError | None], None],
+        stop: threading.Event,
     ) -> None:
         self._store = store
         self._state = state
         self._clock = clock
         self._reserve = reserve
-        self._stopping = stopping
+        self._confirm = confirm
+        self._trouble = trouble
+        self._stop = stop
 
     def run(self, followed: Followed) -> FullResult:
         """Make one. Raises StoreError (try again), ContentDiffers, SourceError, or Interrupted."""
@@ -137,7 +153,7 @@ class FullBackup:
             with followed.hold_still() as moment:
                 tip, lineage = moment.tip, moment.lineage
             chunk_bytes = chunk_bytes_for(lineage.page_size)
-            earlier = Earlier(self._newest_of_month(tip.observed, chunk_bytes, lineage.page_size))
+            earlier = Earlier(newest_of_month(self._store, tip.observed, chunk_bytes, lineage.page_size))
             time = tip.observed // 1_000_000 * 1_000_000
             work = _Work(
                 followed, ChunkTable(-(-tip.pages * lineage.page_size // chunk_bytes)), earlier,
@@ -196,7 +212,7 @@ class FullBackup:
         ahead: deque[Future[_Prepared]] = deque()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="full") as pool:
             for run in neighbours(indexes, FRAME_CHUNKS):
-                if self._stopping():
+                if self._stop.is_set():
                     raise Interrupted("the full backup was stopped")
                 size = work.chunk_bytes
                 content = work.followed.database.main_bytes(run[0] * size, len(run) * size)
@@ -257,9 +273,32 @@ class FullBackup:
         if pack is None:
             return
         name = str(work.stem())
-        self._store.put(name, pack)
+        self._put_patiently(work.followed, name, pack)
         work.packs.append(name)
         work.stored_bytes += len(pack)
+
+    def _put_patiently(self, followed: Followed, name: str, pack: bytes) -> None:
+        """A store that is away for a while, or full, does not cost what was read and stored so far."""
+        for attempt in itertools.count(1):
+            followed.require_followed()
+            try:
+                self._store.put(name, pack)
+            except StoreUnavailable as exc:
+                level = logging.ERROR if attempt in (1, 2) or attempt % 10 == 0 else logging.DEBUG
+                log.log(
+                    level, "full.waits", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint}
+                )
+                self._trouble(exc)
+                if self._stop.wait(min(PAUSE_SECONDS * 2 ** (attempt - 1), PAUSE_SECONDS_MAX)):
+                    raise Interrupted("the full backup was stopped") from exc
+                continue
+            except ObjectExists:
+                if attempt == 1:
+                    raise
+                # The name is random: an attempt that failed put it all the same.
+            if attempt > 1:
+                self._trouble(None)
+            return
 
     def _commit(self, work: _Work, moment: Moment) -> ManifestHead:
         """Compare the sums, confirm the packs, put the manifest: only now the backup exists."""
@@ -294,11 +333,12 @@ class FullBackup:
             stored_bytes=work.stored_bytes,
         )
         manifest = Manifest(head, work.table.hashes, runs)
-        if missing := self._missing(manifest):
+        if missing := missing_packs(self._store, manifest):
             raise ObjectNotFound(
                 missing[0], hint="a pack of this full backup was deleted or cut off meanwhile"
             )
         encoded = encode_manifest(manifest)
+        self._confirm()
         try:
             self._store.put(str(head.name), encoded)
         except ObjectExists:
@@ -310,45 +350,9 @@ class FullBackup:
                     hint="stop one of the two",
                 ) from None
         work.stored_bytes += len(encoded)
-        if running.base_checksum is None:
-            self._state.generation = replace(running, base_checksum=base)
-            self._state.save()
+        if running.base_checksum is None and not self._state.remember_base(lineage.generation, base):
+            raise ContentDiffers("the generation ended while its full backup was put")
         return head
-
-    def _missing(self, manifest: Manifest) -> list[str]:
-        """The packs of *manifest* that are not in the store, or not as long there as they have to be."""
-        packs = pack_extents(manifest)
-        missing = set(packs)
-        for folder in sorted({name.rpartition("/")[0] for name in packs}):
-            for each in self._store.list(folder + "/"):
-                if each.name in packs and each.size >= packs[each.name]:
-                    missing.discard(each.name)
-        return sorted(missing)
-
-    def _newest_of_month(self, time: int, chunk_bytes: int, page_size: int) -> Manifest | None:
-        """The first full of each month refers to nothing older, so no pack outlives its month's fulls."""
-        year, _, number = month_of(time).partition("-")
-        fulls = [
-            name
-            for each in self._store.list(f"{FULL}{year}/{number}/")
-            if isinstance(name := parse_name(each.name), FullName)
-        ]
-        for name in sorted(fulls, reverse=True):
-            try:
-                manifest = decode_manifest(self._store.get(str(name)), str(name))
-            except (ObjectCorrupt, ObjectNotFound) as exc:
-                log.error("full.unreadable", extra={"key": str(name), "error": str(exc)})
-                continue
-            if missing := self._missing(manifest):
-                # Its chunks cannot be had any more: they are stored again, and the next full builds on those.
-                log.error(
-                    "full.incomplete", extra={"key": str(name), "error": f"{missing[0]} is missing or short"}
-                )
-                continue
-            if (manifest.head.chunk_bytes, manifest.head.page_size) != (chunk_bytes, page_size):
-                return None
-            return manifest
-        return None
 
 
 def _prepare(work: _Work, indexes: list[int], chunks: list[bytes]) -> _Prepared:

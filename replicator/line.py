@@ -1,0 +1,171 @@
+"""One store of one database: its queue, its full backups, and what becomes of their trouble."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from replicator.backup import ContentDiffers, FullBackup
+from replicator.capture import Capture, ContinuityLost
+from replicator.clock import Clock
+from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
+from replicator.enlist import base_checksum_of, newest_in, read_head
+from replicator.fence import fence
+from replicator.loop import Loop, Task
+from replicator.marks import LastError, Marks
+from replicator.moment import Moment
+from replicator.pulse import Pulse
+from replicator.ship import Ship
+from replicator.spool import Spool
+from replicator.state import StateFolder
+from replicator.store import Store
+
+log = logging.getLogger(__name__)
+
+BACKUP_RETRY_SECONDS = 5.0
+SURPRISED_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """What a line wants of the database it belongs to: its ``capture``, while it is followed; whether it is
+    ``finished``, and nothing begins any more, or ``failed``; ``lose``, where a capture cannot be trusted;
+    ``give_up``, where nothing can go on."""
+
+    capture: Callable[[], Capture | None]
+    finished: Callable[[], bool]
+    failed: Callable[[], bool]
+    lose: Callable[[Capture, str], None]
+    give_up: Callable[[ReplicatorError], None]
+
+
+class Line:
+    """Both tasks run in *loop*, each in one thread at a time. ``enlist`` makes us known to the store; ``pause`` lies
+    between two segments, in seconds; ``stop`` cancels what waits for the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        ours: Ours,
+        *,
+        enlist: Callable[[], None],
+        pause: float,
+        spool: Spool,
+        spool_bytes_max: int,
+        state: StateFolder,
+        marks: Marks,
+        clock: Clock,
+        pulse: Pulse,
+        loop: Loop,
+        stop: threading.Event,
+    ) -> None:
+        self._store = store
+        self._ours = ours
+        self._loop = loop
+        self._marks = marks
+        self._clock = clock
+        self._full_at = f"full backup to {store.url}"
+        self._ship_not_before = self._backup_not_before = float("-inf")
+        self._ship_task = Task(f"ship {store.url}", self._ship_step)
+        self._backup_task = Task(f"backup {store.url}", self._backup_step)
+        self.ship = Ship(
+            store, spool, state, marks, clock,
+            interval=pause, spool_bytes_max=spool_bytes_max, enlist=enlist,
+            newest=partial(newest_in, store),
+            base_of=lambda name: base_checksum_of(read_head(store, name)),
+            need_full=partial(loop.wake, self._backup_task),
+            fence=lambda generation: fence(store, state.epoch, but=generation),
+            pulse=pulse,
+        )  # fmt: skip
+        self._backup = FullBackup(
+            store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full, stop=stop
+        )
+
+    def wake(self) -> None:
+        self._loop.wake(self._ship_task)
+
+    def _reserve(self, moment: Moment) -> None:
+        self.ship.reserve(moment.spooled)
+
+    def _tell_of_full(self, exc: ReplicatorError | None) -> None:
+        """To ``status``: what the full backup waits for; None: it waits no longer."""
+        if exc is None:
+            self._marks.well(self._full_at)
+        else:
+            self._tell(self._full_at, exc)
+
+    def _tell(self, where: str, exc: ReplicatorError) -> None:
+        self._marks.error(LastError(self._clock.wall(), where, str(exc), exc.hint))
+
+    def _ship_step(self, now: float) -> float | None:
+        if self._ours.failed():
+            return None
+        if now < self._ship_not_before:
+            return self._ship_not_before - now
+        try:
+            delay = self.ship.step(now)
+        except Interrupted:
+            return None
+        except ReplicatorError as exc:
+            self._ours.give_up(exc)
+            return None
+        except Exception as exc:
+            self._surprised(self._store.url, exc)
+            self._ship_not_before = now + SURPRISED_SECONDS
+            return SURPRISED_SECONDS
+        if self.ship.has_full:
+            self._tell_of_full(None)
+        return delay
+
+    def _backup_step(self, now: float) -> float | None:
+        capture = self._ours.capture()
+        if capture is None or self._ours.finished() or not self.ship.needs_full:
+            return None
+        if now < self._backup_not_before:
+            return self._backup_not_before - now
+        try:
+            position = self._backup.run(capture).position
+        except (ContentDiffers, ContinuityLost) as exc:
+            self._ours.lose(capture, str(exc))
+            return BACKUP_RETRY_SECONDS
+        except Interrupted:
+            return None
+        except OwnershipLost as exc:
+            self._ours.give_up(exc)
+            return None
+        except ReplicatorError as exc:
+            return None if self._ours.finished() else self._failed(exc)
+        except Exception as exc:
+            self._surprised(self._full_at, exc)
+            return self._again_in(SURPRISED_SECONDS)
+        self._tell_of_full(None)
+        self._marks.store(self._store.url, protected=position, unprotected_since=0)
+        self.ship.rejoin(position.generation, position.txid)
+        self.wake()
+        return None
+
+    def _failed(self, exc: ReplicatorError) -> float:
+        log.error("full.failed", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint})
+        self._tell_of_full(exc)
+        return self._again_in(BACKUP_RETRY_SECONDS)
+
+    def _again_in(self, seconds: float) -> float:
+        """However often the task is woken."""
+        self._backup_not_before = self._clock.now() + seconds
+        return seconds
+
+    def _surprised(self, where: str, exc: Exception) -> None:
+        """A fault of this program or of an SDK, with one store: no reason to end capture. Its text stays out of
+        the log, since nobody knows what it quotes."""
+        frame = traceback.extract_tb(exc.__traceback__)[-1]
+        error = ReplicatorError(
+            f"internal error: {type(exc).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}",
+            hint="it is tried again; please report it",
+        )
+        log.error("internal.error", extra={"store": where, "error": str(error)})
+        self._tell(where, error)
