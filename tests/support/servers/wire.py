@@ -45,8 +45,8 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What happens to one request. ``when``: reset ``before`` the server has it, ``during`` (it gets half), or
-    ``after`` it has acted; ``hang`` after that; ``truncated`` and ``flipped`` bodies of its answer; or
-    ``answer``, without asking the server."""
+    ``after`` it has acted; ``hang`` after that, or stay ``mute`` before it; ``truncated`` and ``flipped`` bodies of
+    its answer; or ``answer``, without asking the server."""
 
     when: str
     status: int = 503
@@ -122,10 +122,12 @@ class Wire:
         try:
             while (request := await _read(reader, continued=writer)) is not None:
                 if up is None or up[0].at_eof():
+                    if up is not None:
+                        up[1].close()
                     up = await asyncio.open_connection(host, int(port), limit=_HEAD_BYTES_MAX)
                 if not await self._exchange(request, writer, *up):
                     return
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             for each in (writer, up[1] if up else None):
@@ -152,6 +154,9 @@ class Wire:
             client.write(_encoded(answer))
             await client.drain()
             return True
+        if when == "mute":
+            await self._released.wait()
+            return _reset(client)
         if when == "before":
             return _reset(client)
         if when == "during":
