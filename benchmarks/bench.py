@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import databases, proc
 from benchmarks.rounds import Session
-from benchmarks.setting import ROOT, Setting, environment
+from benchmarks.setting import ROOT, Remote, Setting, environment
 
 READY_SECONDS = 600.0
 SETTLE_SECONDS = 60.0
@@ -33,6 +33,8 @@ class Bench:
     patience: float = 40.0
     """How long a rest is waited for; 0.5.17 comes to none after the first full of a larger database."""
     proves: bool = True
+    remote: Remote | None = None
+    """Where the store lies, if not in the folder; what comes to be there is mirrored into that folder then."""
     counter_before: int = 0
     resting: int = 0
     ledger: tuple[int, int] = (0, 0)
@@ -70,7 +72,7 @@ class Bench:
         """Seconds until the database could be restored from the store; 0 where there is no agent to start."""
         if self.setting.side == "none":
             return 0.0
-        self.agent = self.setting.start([(self.db, self.store)], self.folder)
+        self.agent = self.setting.start([(self.db, self.store)], self.folder, self.remote)
         return proc.wait_for(self._protected, f"first full of {self.setting.name}", timeout)
 
     def _protected(self) -> bool:
@@ -185,7 +187,7 @@ class Bench:
         if not self.proves:
             return
         out = self.folder / "proof.db"
-        self.setting.restore(self.store, out)
+        self.setting.restore(self.store, out, remote=self.remote, folder=self.folder, database=self.db)
         ours, theirs = databases.proof(self.db, whole=True), databases.proof(out, whole=True)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{out}{suffix}").unlink(missing_ok=True)

@@ -13,7 +13,19 @@ from benchmarks.questions.full import FIRST
 from benchmarks.questions.restart import CLOSED, OPEN
 from benchmarks.questions.size import BOARD
 from benchmarks.rounds import Medians
-from benchmarks.setting import DEFAULTS, NONE, OURS, OURS_0, OURS_1S, V3, V3_FAST, V5, V5_FAST, Setting
+from benchmarks.setting import (
+    DEFAULTS,
+    NONE,
+    OURS,
+    OURS_0,
+    OURS_1S,
+    OURS_S3,
+    V3,
+    V3_FAST,
+    V5,
+    V5_FAST,
+    Setting,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +212,7 @@ def _memory(ask: Ask) -> Iterator[Verdict]:
 MARGIN = 1.05  # what is closer is noise
 
 
-PAIRS = ((OURS, DEFAULTS[1:]), (OURS_0, (V5_FAST, V3_FAST)))
+PAIRS = ((OURS, DEFAULTS[1:]), (OURS_S3, (V5,)), (OURS_0, (V5_FAST, V3_FAST)))
 
 
 def where_the_rival_is_better(medians: Medians) -> list[str]:

@@ -24,12 +24,13 @@ def install(version: str) -> Path:
     return program
 
 
-def configuration(version: str, pairs: list[tuple[Path, Path]], interval: str | None) -> str:
+def configuration(version: str, pairs: list[tuple[Path, dict[str, object]]], interval: str | None) -> str:
     """What its own documents name: `monitor-interval` of a database (how often it looks at the log) and
-    `sync-interval` of a replica (how often it sends). None: nothing set, so its defaults hold."""
+    `sync-interval` of a replica (how often it sends). None: nothing set, so its defaults hold. *pairs*: each
+    database with where its replica lies."""
     databases = []
-    for database, store in pairs:
-        replica: dict[str, object] = {"type": "file", "path": str(store)}
+    for database, place in pairs:
+        replica = dict(place)
         entry: dict[str, object] = {"path": str(database)}
         if interval is not None:
             replica["sync-interval"] = interval

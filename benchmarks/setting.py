@@ -16,6 +16,34 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
+class Remote:
+    """A store in a bucket of an S3 server."""
+
+    endpoint: str
+    bucket: str
+    prefix: str
+    access_key: str
+    secret_key: str
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def replica(self) -> dict[str, object]:
+        """In the words of the rival's configuration."""
+        place = {"type": "s3", "bucket": self.bucket, "path": self.prefix, "region": "us-east-1"}
+        keys = {"access-key-id": self.access_key, "secret-access-key": self.secret_key}
+        return {**place, **keys, "endpoint": self.endpoint, "force-path-style": True}
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """In those of ours."""
+        keys = {"BACKUP_S3_ACCESS_KEY": self.access_key, "BACKUP_S3_SECRET_KEY": self.secret_key}
+        return {**keys, "BACKUP_S3_ENDPOINT": self.endpoint, "BACKUP_S3_REGION": "us-east-1"}
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """*interval*: how often it ships, in the words of the program; None: its default."""
 
@@ -29,11 +57,14 @@ class Setting:
 
     # --- running ---------------------------------------------------------------------------------------
 
-    def command(self, pairs: list[tuple[Path, Path]], folder: Path) -> list[str]:
-        """Replicates every database of *pairs* to the store beside it, by a configuration in *folder*."""
+    def command(
+        self, pairs: list[tuple[Path, Path]], folder: Path, remote: Remote | None = None
+    ) -> list[str]:
+        """Replicates every database of *pairs* to the store beside it, or the only one to *remote*, by a
+        configuration in *folder*."""
         if self.ours:
             lines = ["databases:\n"]
-            lines += [f"- {{path: {db}, stores: [{store}], name: {db.stem}-{number}}}\n"
+            lines += [f"- {{path: {db}, stores: [{remote.url if remote else store}], name: {db.stem}-{number}}}\n"
                       for number, (db, store) in enumerate(pairs)]  # fmt: skip
             if self.interval is not None:
                 lines.append(f"ship_interval: {self.interval}\n")
@@ -41,14 +72,23 @@ class Setting:
             path.write_text("".join(lines), "utf-8")
             return [sys.executable, "-m", "replicator", "replicate", "--config", str(path)]
         path = folder / "litestream.yml"
-        path.write_text(rival.configuration(self.side, pairs, self.interval), "utf-8")
+        places = [
+            (db, remote.replica if remote else {"type": "file", "path": str(store)}) for db, store in pairs
+        ]
+        path.write_text(rival.configuration(self.side, places, self.interval), "utf-8")
         return [str(rival.install(self.side)), "replicate", "-config", str(path)]
 
-    def start(self, pairs: list[tuple[Path, Path]], folder: Path) -> subprocess.Popen[bytes]:
+    def start(
+        self, pairs: list[tuple[Path, Path]], folder: Path, remote: Remote | None = None
+    ) -> subprocess.Popen[bytes]:
         log: IO[bytes]
         with open(folder / "agent.log", "ab") as log:
             return subprocess.Popen(
-                self.command(pairs, folder), stdout=log, stderr=log, cwd=ROOT, env=environment(folder)
+                self.command(pairs, folder, remote),
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=environment(folder, remote),
             )
 
     def protects(self, store: Path) -> bool:
@@ -108,21 +148,32 @@ class Setting:
             command += ["-integrity-check", verify]
         return [*command, f"file://{store}"]
 
-    def restore(self, store: Path, out: Path) -> None:
-        command = self.restore_command(store, out)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    def restore(self, store: Path, out: Path, *, remote: Remote | None, folder: Path, database: Path) -> None:
+        """As it is now; from *remote* by what ``command`` left in *folder*."""
+        if remote is None:
+            command = self.restore_command(store, out)
+        elif self.ours:
+            command = [sys.executable, "-m", "replicator", "restore", remote.url, "-o", str(out)]
+        else:
+            command = [str(rival.install(self.side)), "restore", "-config", str(folder / "litestream.yml")]
+            command += ["-o", str(out), str(database)]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, check=False, env=environment(folder, remote)
+        )
         if done.returncode or not out.exists():
             raise RuntimeError(f"restore by {self.name} failed: {done.stderr.decode()[-500:]}")
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, remote: Remote | None = None) -> dict[str, str]:
     """Temporary files go to a folder of the run, where they are counted."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    keys = remote.environ if remote else {}
+    return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), **keys}
 
 
 OURS = Setting("replicator, default (50 ms)", "replicator")
+OURS_S3 = Setting("replicator, default (1 s)", "replicator")
 OURS_1S = Setting("replicator, 1 s", "replicator", "1s")
 OURS_0 = Setting("replicator, every commit", "replicator", "0")
 V5 = Setting("litestream 0.5.17, default (1 s)", "0.5.17")
