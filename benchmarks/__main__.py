@@ -89,16 +89,26 @@ def merge(paths: list[Path], results: Path) -> Session:
             mine.setdefault((row["question"], row["case"], row["setting"]), []).append(row)
         rows |= mine
     machines = [each["machine"] for each in found]
-    said = {key: " / ".join(dict.fromkeys(str(m.get(key, "")) for m in machines)) for key in machines[-1]}
-    said["date"] = (
-        f"{machines[0]['date']} to {machines[-1]['date']}" if len(found) > 1 else machines[0]["date"]
-    )
+    said = {key: spread([str(each.get(key, "")) for each in machines]) for key in machines[-1]}
+    dates = sorted({each["date"] for each in machines})
+    said["date"] = " to ".join([dates[0], dates[-1]]) if len(dates) > 1 else dates[0]
     raw = results / f"{machines[-1]['date'][:10]}-raw.json" if len(found) > 1 else paths[0]
     together = [row for each in rows.values() for row in each]
     session = Session(Path(), raw, found[-1]["quick"], (), found[-1]["rounds"], said, together)
     if len(found) > 1:
         session.save()
     return session
+
+
+def spread(texts: list[str]) -> str:
+    """What was said of the machine each time, told once; where only a figure differs, from the least to the most."""
+    figure = re.compile(r"\d+\.\d+")
+    found = [figure.findall(text) for text in texts]
+    shapes = {figure.sub("#", text) for text in texts}
+    if len(set(texts)) == 1 or len(shapes) > 1 or any(len(each) != 1 for each in found):
+        return " / ".join(dict.fromkeys(texts))
+    figures = sorted((each[0] for each in found), key=float)
+    return shapes.pop().replace("#", f"{figures[0]} to {figures[-1]}")
 
 
 def publish(session: Session, path: Path, docs: Path) -> None:

@@ -40,6 +40,12 @@ LIMITS = {
         "none failed); one without is refused once and tries again. `--barrier never` forbids it, at the price of "
         "the log."
     ),
+    "RSS for one more idle database": (
+        "Two SQLite connections of 75 KB, one that holds the read transaction and one that looks (48 KB of each is a "
+        "reserve of SQLite's that the binding gives no say over), 32 KB of the log's index, mapped, and some 80 KB of "
+        "Python's objects and a thread for events. The rest is memory between these that was free again after the "
+        "first full backups, and lies in pieces too small to be given back."
+    ),
     "peak -wal": (
         "The barrier is taken at 48 MiB; the rest is what a writer at full speed adds until it has it, and while a "
         "PASSIVE moves the frames before."

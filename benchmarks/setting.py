@@ -96,7 +96,8 @@ class Setting:
         if self.ours:
             return next(store.glob("full/*/*/*/*.full"), None) is not None
         if self.side == "0.5.17":
-            return next(store.glob("ltx/0/0000000000000001-*.ltx"), None) is not None
+            level_0 = ("ltx/0", "0000")  # in a folder, and in a bucket
+            return any(any(store.glob(f"{each}/0000000000000001-*.ltx")) for each in level_0)
         snapshots = next(store.glob("generations/*/snapshots/*.snapshot.lz4"), None)
         return snapshots is not None and next(store.glob("generations/*/wal/*.wal.lz4"), None) is not None
 

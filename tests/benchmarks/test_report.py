@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import merge, publish
+from benchmarks.__main__ import merge, publish, spread
 from benchmarks.goals import judge_goals, where_the_rival_is_better
 from benchmarks.limits import LIMITS, limit_of
 from benchmarks.plots import _number
@@ -208,3 +208,10 @@ def test_a_goal_that_is_not_held_says_why(tmp_path: Path) -> None:
 
     assert f"- *CPU at 100 commits/s, every commit*: {LIMITS['CPU at 100 commits/s, every commit']}" in text
     assert math.isnan(Medians(rows).get("latency", "100", OURS.name, "agent_cpu_percent"))
+
+
+def test_what_differs_between_runs_is_told_as_a_span() -> None:
+    assert "disk: 0.30 to 0.71 ms" == spread(["disk: 0.35 ms", "disk: 0.71 ms", "disk: 0.30 ms"])
+    assert "3.11.7" == spread(["3.11.7", "3.11.7"])
+    assert "ext4 / xfs" == spread(["ext4", "xfs", "ext4"])
+    assert "0.9 to 10.5" == spread(["10.5", "0.9"])
