@@ -82,9 +82,10 @@ class DatabaseConfig:
         return SHIP_INTERVAL_FOLDER if is_folder(url) else SHIP_INTERVAL_ELSEWHERE
 
     def ship_pause_of(self, url: str) -> float:
-        """Between two puts: nothing where capture keeps that pace already, or a commit would wait twice."""
+        """Between two puts. Nothing for a folder where capture keeps that pace already, or a commit would wait twice;
+        elsewhere a put costs money, and capture is at work more often where somebody's checkpoint waits for it."""
         interval = self.interval_of(url)
-        return 0.0 if interval <= self.capture_interval else interval
+        return 0.0 if is_folder(url) and interval <= self.capture_interval else interval
 
 
 def _path_text(what: str, value: object) -> str:

@@ -165,7 +165,7 @@ def test_each_kind_of_store_has_its_pace() -> None:
 
     assert (1.0, 0.05, 0.05) == (both.interval_of(bucket), both.interval_of(folder), both.capture_interval)
     assert (1.0, 0.0) == (both.ship_pause_of(bucket), both.ship_pause_of(folder))
-    assert (1.0, 0.0) == (alone.capture_interval, alone.ship_pause_of(bucket))
+    assert (1.0, 1.0) == (alone.capture_interval, alone.ship_pause_of(bucket))
     assert (1.0, 5.0, 5.0) == (
         given.capture_interval,
         given.ship_pause_of(bucket),
