@@ -13,6 +13,7 @@ from benchmarks.__main__ import merge, publish, spread
 from benchmarks.goals import judge_goals, where_the_rival_is_better
 from benchmarks.limits import LIMITS, limit_of
 from benchmarks.plots import _number
+from benchmarks.questions.cost import IDLE
 from benchmarks.questions.throughput import ALONE, add_shares
 from benchmarks.report import write_report
 from benchmarks.rounds import Medians, Row, Session
@@ -195,7 +196,8 @@ def test_each_limit_belongs_to_a_goal(figure: str) -> None:
 
 def everything() -> list[Row]:
     cases = {"restore": ("1000 MB", "100 MB + 10,000 small commits"), "full": ("first, MB: 1000",)}
-    return [row(question, case, OURS, seconds=1.0) for question in cases for case in cases[question]]
+    idle = [row("cost", f"{IDLE}{count}", OURS, rss_mb=40.0 + count, wakeups_second=1.0) for count in (1, 20)]
+    return idle + [row(question, case, OURS, seconds=1.0) for question in cases for case in cases[question]]
 
 
 def test_a_goal_that_is_not_held_says_why(tmp_path: Path) -> None:
