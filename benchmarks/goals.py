@@ -183,9 +183,12 @@ def _restore(ask: Ask) -> Iterator[Verdict]:
 
 
 def _size(ask: Ask) -> Iterator[Verdict]:
-    ours, rival = (ask.at("size", BOARD, each, "per_commit") for each in (OURS, V5))
+    # Both at one second: what may be lost is the same then. At our default it is a twentieth of that.
+    ours, rival = (ask.at("size", BOARD, each, "per_commit") for each in (OURS_1S, V5))
     goal = f"≤ 1/15 of the rival's ({rival / 15:,.0f} B)"
-    yield _verdict("bytes a commit, Kanban-like", goal, ours, rival / 15, "B", 0)
+    yield _verdict("bytes a commit, Kanban-like, both at 1 s", goal, ours, rival / 15, "B", 0)
+    default = ask.at("size", BOARD, OURS, "per_commit")
+    yield _verdict("bytes a commit, Kanban-like, at our 50 ms", goal, default, rival / 15, "B", 0)
     smaller = ask.at("size", BOARD, OURS, "smaller")
     held = None if math.isnan(smaller) else smaller >= 15
     shown = "" if math.isnan(smaller) else f"1/{smaller:.1f}"

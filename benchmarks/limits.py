@@ -13,10 +13,10 @@ LIMITS = {
         "time, as much as the goal by themselves; Python adds 1.5 ms. A commit that were put without the spool "
         "would need one sync less, and capturing would wait for the store."
     ),
-    "bytes a commit": (
+    "bytes a commit, Kanban-like, at our 50 ms": (
         "A commit of this workload changes six pages by what zstd's highest level brings to 313 bytes and ours, a "
-        "twentieth of its time, to 367. Page numbers and hashes are 48, the unit around it 104. Longer intervals "
-        "take the last away: the row of 1 s."
+        "twentieth of its time, to 367. Page numbers and hashes are 48, the unit around it 104. At this rate "
+        "each commit is a unit of its own; the row above shows what a second shares."
     ),
     "restore 1000 MB, --verify none": (
         "Expanding the chunks takes 1.2 s of a core for a gigabyte, hashing every page, which is never left out, "
