@@ -7,15 +7,17 @@ import math
 import os
 import stat
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from replicator.capture import FollowSettings
 from replicator.core.checkpoint_policy import CheckpointLimits
+from replicator.core.codec import DEFAULT, Compression, parse_compression
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
+from replicator.keys import KeySource
 from replicator.state import default_state_folder
 from replicator.store import folder_of, is_folder, is_plain_path, open_store
 
@@ -44,6 +46,9 @@ class DatabaseConfig:
     spool_bytes_max: int = SPOOL_BYTES_MAX
     bandwidth: int | None = None
     barrier: bool = True
+    compression: Compression = DEFAULT
+    verification: bool = True
+    encryption: KeySource = field(default_factory=KeySource)
     wait: bool = True
     take_over: bool = False
 
@@ -68,7 +73,9 @@ class DatabaseConfig:
     @property
     def follow(self) -> FollowSettings:
         limits = CheckpointLimits(barrier=self.barrier)
-        return FollowSettings(interval=self.capture_interval, limits=limits, wait=self.wait)
+        return FollowSettings(
+            interval=self.capture_interval, limits=limits, compression=self.compression, wait=self.wait
+        )
 
     @property
     def capture_interval(self) -> float:
@@ -127,8 +134,18 @@ class AgentConfig:
         )
 
 
-_TOP_KEYS = ("databases", "ship_interval", "spool_limit", "bandwidth", "barrier")
-_DATABASE_KEYS = ("path", "stores", "name", "state", "ship_interval", "spool_limit", "bandwidth", "barrier")
+_SHARED_KEYS = (
+    "ship_interval",
+    "spool_limit",
+    "bandwidth",
+    "barrier",
+    "compression",
+    "verification",
+    "encryption",
+)
+_TOP_KEYS = ("databases", *_SHARED_KEYS)
+_DATABASE_KEYS = ("path", "stores", "name", "state", *_SHARED_KEYS)
+_ENCRYPTION_KEYS = ("key_file", "key_command", "passphrase_file", "passphrase_command")
 
 
 def load_config(path: str) -> AgentConfig:
@@ -215,9 +232,36 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
             spool_bytes_max=parse_size(str(merged.get("spool_limit", SPOOL_BYTES_MAX))),
             bandwidth=parse_size(str(merged["bandwidth"])) if "bandwidth" in merged else None,
             barrier=barrier == "auto",
+            compression=parse_compression(str(merged.get("compression", "zstd"))),
+            verification=_flag(merged, "verification", path),
+            encryption=_key_source(merged.get("encryption", {}), folder, path),
         )
     except (UsageError, ConfigError) as exc:
         raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
+
+
+def _flag(merged: Mapping[str, Any], key: str, path: str) -> bool:
+    value = merged.get(key, True)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{path}: `{key}` is {value!r}", hint="it is true or false")
+    return value
+
+
+def _key_source(entry: Any, folder: str, path: str) -> KeySource:
+    """Where the operator's key is read from; the key itself does not belong into a configuration."""
+    if not isinstance(entry, dict) or not all(isinstance(value, str) and value for value in entry.values()):
+        raise ConfigError(
+            f"{path}: `encryption` is no mapping of {', '.join(_ENCRYPTION_KEYS)}",
+            hint="`encryption: {key_file: /etc/replicator/key}`; the key itself never stands in here",
+        )
+    _check_keys(entry, _ENCRYPTION_KEYS, path)
+    for kind in ("key", "passphrase"):
+        if f"{kind}_file" in entry and f"{kind}_command" in entry:
+            raise ConfigError(
+                f"{path}: `{kind}_file` and `{kind}_command` are both given", hint="leave out one"
+            )
+    files = {key: os.path.join(folder, entry[key]) for key in entry if key.endswith("_file")}
+    return KeySource(**{**entry, **files})
 
 
 def _check_keys(found: Mapping[Any, Any], known: tuple[str, ...], path: str) -> None:

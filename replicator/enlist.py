@@ -10,11 +10,10 @@ from replicator.clock import Clock
 from replicator.core.errors import (
     ObjectCorrupt,
     ObjectExists,
-    ObjectNotFound,
     OwnershipLost,
     StoreUnavailable,
 )
-from replicator.core.full import ManifestHead, decode_manifest
+from replicator.core.full import Manifest, decode_manifest
 from replicator.core.names import (
     FULL,
     GENERATIONS,
@@ -29,6 +28,7 @@ from replicator.core.names import (
 )
 from replicator.core.position import GenerationId
 from replicator.core.records import (
+    SEALED,
     GenerationRecord,
     LeaseRecord,
     RepositoryRecord,
@@ -41,49 +41,49 @@ from replicator.core.records import (
 from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
 from replicator.files import mount_of, read_json
+from replicator.keys import HeldKeys, record_in
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store, folder_of
 
 
-def enlist(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -> None:
+def enlist(store: Store, state: StateFolder, keys: HeldKeys, clock: Clock, *, take_over: bool) -> None:
     """Give the repository our identity, or take on its own; claim the lease.
 
     Raises OwnershipLost where the repository belongs to another database, or another agent writes there.
     """
-    _identify(store, state, clock)
+    _identify(store, state, keys, clock)
     _claim(store, state, clock, take_over=take_over)
 
 
-def identity_in(store: Store) -> str | None:
-    """Of the repository at *store*; None where there is none yet."""
-    try:
-        return decode_repository(store.get(REPOSITORY), REPOSITORY).repository
-    except ObjectNotFound:
-        return None
-
-
-def _identify(store: Store, state: StateFolder, clock: Clock) -> None:
+def _identify(store: Store, state: StateFolder, keys: HeldKeys, clock: Clock) -> None:
     folder = folder_of(store.url)
     if folder is not None:
         _require_mounted(store, folder, state)
-    found = identity_in(store)
+    found = record_in(store)
     if found is None:
-        wanted = state.repository or secrets.token_hex(16)
-        record = RepositoryRecord(repository=wanted, created=format_time(clock.wall()))
+        features = (SEALED,) if keys.configured else ()
+        wanted = RepositoryRecord(
+            repository=state.repository or secrets.token_hex(16),
+            created=format_time(clock.wall()),
+            features=features,
+        )
         try:
-            store.put(REPOSITORY, encode_record(record))
+            store.put(REPOSITORY, encode_record(wanted))
             found = wanted
         except ObjectExists:
-            found = decode_repository(store.get(REPOSITORY), REPOSITORY).repository
+            found = decode_repository(store.get(REPOSITORY), REPOSITORY)
     if not state.repository:
-        state.repository = found
+        state.repository = found.repository
         state.save()
-    elif state.repository != found and identity_in(store) != state.repository:  # an answer may be damaged
-        raise OwnershipLost(
-            f"{store.url} is the repository of another database ({found}, ours is {state.repository})",
-            hint="give this database a store URL of its own; if its state folder was lost and this store did not "
-            "answer at the first start after that, delete the state folder and start again",
-        )
+    elif state.repository != found.repository:
+        found = record_in(store) or found  # an answer may be damaged
+        if state.repository != found.repository:
+            raise OwnershipLost(
+                f"{store.url} is the repository of another database ({found.repository}, ours is {state.repository})",
+                hint="give this database a store URL of its own; if its state folder was lost and this store did not "
+                "answer at the first start after that, delete the state folder and start again",
+            )
+    keys.agree(store, found, clock.wall)
     if folder is not None:
         state.remember_mount(store.url, mount_of(folder))
 
@@ -198,14 +198,14 @@ def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:
         return None
     base: int | None = None
     if found.fulls:
-        base = base_checksum_of(read_head(store, found.fulls[-1]))
+        base = base_checksum_of(read_manifest(store, found.fulls[-1]))
     return Recovered(record, found.unit, base)
 
 
-def read_head(store: Store, name: FullName) -> ManifestHead:
-    return decode_manifest(store.get(str(name)), str(name)).head
+def read_manifest(store: Store, name: FullName) -> Manifest:
+    return decode_manifest(store.get(str(name)), str(name))
 
 
-def base_checksum_of(head: ManifestHead) -> int:
+def base_checksum_of(full: Manifest) -> int:
     """The database's checksum where the generation began, from any of its full backups."""
-    return int(head.checksum, 16) ^ int(head.rolling, 16)
+    return int(full.checksum, 16) ^ int(full.rolling, 16)

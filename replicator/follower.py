@@ -19,6 +19,7 @@ from replicator.core.errors import (
     SourceGone,
 )
 from replicator.introduction import Introduction
+from replicator.keys import HeldKeys
 from replicator.line import Line, Ours
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
@@ -29,6 +30,7 @@ from replicator.spool import Place, Spool
 from replicator.state import StateFolder
 from replicator.status import StatusFile
 from replicator.store import Store, connect, require_apart
+from replicator.store.sealed import SealedStore
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +72,9 @@ class Follower:
         self._checkpoint: Checkpoint | None = None
         self._finished = False
         self._opened = False
+        self._keys = HeldKeys(config.encryption, self.state.keys_path)
         self._introduction = Introduction(
-            self.state, clock, take_over=config.take_over, stopped=lambda: self._finished
+            self.state, self._keys, clock, take_over=config.take_over, stopped=lambda: self._finished
         )
 
     # --- opening and closing ---------------------------------------------------------------------------
@@ -84,7 +87,10 @@ class Follower:
         that something is still to be mounted on.
         """
         config = self._config
-        self._stores = [connect(url, stop=self._stop, bandwidth=config.bandwidth) for url in config.stores]
+        self._stores = [
+            SealedStore(connect(url, stop=self._stop, bandwidth=config.bandwidth), self._keys)
+            for url in config.stores
+        ]
         for store in self._stores:
             require_apart(store, self.state.folder)
         try:
@@ -102,6 +108,7 @@ class Follower:
     def _open_state(self, *, waited: bool = False) -> None:
         self.state.open()
         self._opened = True
+        self._keys.open()
         self._spool.open()
         self._lines += map(self._line, self._stores, map(self._config.ship_pause_of, self._config.stores))
         self._follow = Follow(
@@ -219,7 +226,8 @@ class Follower:
         return Line(
             store, ours, enlist=self._introduction.enlisting(store), pause=pause,
             spool=self._spool, spool_bytes_max=self._config.spool_bytes_max, state=self.state, marks=self.marks,
-            clock=self._clock, pulse=self._pulse, loop=self._remote, stop=self._stop,
+            clock=self._clock, pulse=self._pulse, loop=self._remote, dedup=self._keys.dedup,
+            verification=self._config.verification, stop=self._stop,
         )  # fmt: skip
 
     def _follow_step(self, now: float) -> float | None:
@@ -268,7 +276,11 @@ class Follower:
         return self._follow.database.path
 
     def sweep(self) -> None:
-        """Events can be lost: wake whatever changed at rest without one."""
+        """Events can be lost: wake whatever changed at rest without one. And keys may be rotated beside us."""
+        try:
+            self._keys.look()
+        except ReplicatorError as exc:
+            log.warning("keys.unreadable", extra={"error": str(exc), "hint": exc.hint})
         if self._follow is not None and self._follow.changed_at_rest:
             self._event()
 

@@ -14,12 +14,14 @@ from replicator.clock import Clock
 from replicator.core.errors import (
     ConfigError,
     Interrupted,
+    KeyRefused,
     OwnershipLost,
     StoreUnavailable,
     UsageError,
 )
 from replicator.deadline import ask_all
-from replicator.enlist import enlist, identity_in, recover
+from replicator.enlist import enlist, recover
+from replicator.keys import HeldKeys, record_in
 from replicator.state import Recovered, StateFolder
 from replicator.store import Store
 
@@ -38,9 +40,16 @@ class Introduction:
     """Of one database to its stores. *stopped*: whether nobody waits for it any more."""
 
     def __init__(
-        self, state: StateFolder, clock: Clock, *, take_over: bool, stopped: Callable[[], bool]
+        self,
+        state: StateFolder,
+        keys: HeldKeys,
+        clock: Clock,
+        *,
+        take_over: bool,
+        stopped: Callable[[], bool],
     ) -> None:
         self._state = state
+        self._keys = keys
         self._clock = clock
         self._take_over = take_over
         self._stopped = stopped
@@ -57,7 +66,7 @@ class Introduction:
             with lock:
                 # Once: an agent that was taken over from later shall find that out, not take over again.
                 take_over = self._take_over and store.url not in self._claimed
-                enlist(store, self._state, self._clock, take_over=take_over)
+                enlist(store, self._state, self._keys, self._clock, take_over=take_over)
                 self._claimed.add(store.url)
 
         self._stores.append(store)
@@ -75,11 +84,11 @@ class Introduction:
         if self._prepared or (known and not self._take_over):
             return
         if not self._state.repository:
-            found = self._ask([partial(identity_in, each) for each in self._stores], STORES_SECONDS)
+            found = self._ask([partial(record_in, each) for each in self._stores], STORES_SECONDS)
             # A store that knows this database says who we are, before another one is given a new identity. If one
             # that did not answer turns out to belong to another database, it is refused then.
-            told = [each.result() for each in found if _answered(each)]
-            self._state.repository = next(filter(None, told), None) or secrets.token_hex(16)
+            told = [record for each in found if _answered(each) and (record := each.result()) is not None]
+            self._state.repository = told[0].repository if told else secrets.token_hex(16)
             self._state.save()
         self.confirm()
         if not self._state.epoch:
@@ -109,7 +118,7 @@ def _answered(asked: Future[Any]) -> bool:
     """Whether a store did. Its ship meets the same trouble, and tells of it; but that it belongs to others, or cannot
     be used as it is set, is raised."""
     problem = asked.exception() if asked.done() else StoreUnavailable("no answer in time")
-    if isinstance(problem, (OwnershipLost, UsageError, ConfigError, Interrupted)):
+    if isinstance(problem, (OwnershipLost, UsageError, ConfigError, KeyRefused, Interrupted)):
         raise problem
     if problem is not None:
         log.warning("store.unusable", extra={"error": str(problem), "error_type": type(problem).__name__})

@@ -14,7 +14,8 @@ from replicator.backup import ContentDiffers, FullBackup
 from replicator.capture import Capture, ContinuityLost
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
-from replicator.enlist import base_checksum_of, newest_in, read_head
+from replicator.core.key_ring import Root
+from replicator.enlist import base_checksum_of, newest_in, read_manifest
 from replicator.fence import fence
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
@@ -62,6 +63,8 @@ class Line:
         clock: Clock,
         pulse: Pulse,
         loop: Loop,
+        dedup: Callable[[], Root | None],
+        verification: bool,
         stop: threading.Event,
     ) -> None:
         self._store = store
@@ -77,14 +80,15 @@ class Line:
             store, spool, state, marks, clock,
             interval=pause, spool_bytes_max=spool_bytes_max, enlist=enlist,
             newest=partial(newest_in, store),
-            base_of=lambda name: base_checksum_of(read_head(store, name)),
+            base_of=lambda name: base_checksum_of(read_manifest(store, name)),
             need_full=partial(loop.wake, self._backup_task),
             fence=lambda generation: fence(store, state.epoch, but=generation),
             pulse=pulse,
         )  # fmt: skip
         self._backup = FullBackup(
-            store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full, stop=stop
-        )
+            store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full,
+            dedup=dedup, verification=verification, stop=stop,
+        )  # fmt: skip
 
     def wake(self) -> None:
         self._loop.wake(self._ship_task)

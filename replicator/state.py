@@ -95,6 +95,11 @@ class StateFolder:
         return os.path.join(self.folder, "spool")
 
     @property
+    def keys_path(self) -> str:
+        """The slot of the key ring, where the repository is encrypted."""
+        return os.path.join(self.folder, "keys.json")
+
+    @property
     def status_path(self) -> str:
         return os.path.join(self.folder, "status.json")
 

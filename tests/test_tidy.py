@@ -29,6 +29,7 @@ LAYER_OF_HEAD = {
             "clock",
             "deadline",
             "heap",
+            "keys",
             "pulse",
         ),
         "edge",
@@ -58,6 +59,7 @@ HOME_OF_TECHNOLOGY = {
     "google": "replicator/store/gcs.py",
     "azure": "replicator/store/azure.py",
     "tenacity": "replicator/store/retry.py",
+    "cryptography": "replicator/core/",
 }
 
 LINES_OF_MODULE_MAX = 400  # stricter than the projects we learnt from; a new one can afford it

@@ -8,7 +8,6 @@ and the sum of its page hashes has to agree with what capture followed.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import secrets
 import threading
@@ -17,33 +16,34 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from replicator.backup.earlier import missing_packs, newest_of_month
+from replicator.backup.earlier import Earlier, missing_packs, newest_of_month
+from replicator.backup.packs import PackWriter
 from replicator.clock import Clock
 from replicator.core.checksum import pages_checksum
-from replicator.core.chunk_table import ChunkTable, Earlier
+from replicator.core.chunk_table import ChunkTable
+from replicator.core.codec import Compression
 from replicator.core.errors import (
     Interrupted,
+    ObjectCorrupt,
     ObjectExists,
     ObjectNotFound,
     OwnershipLost,
     ReplicatorError,
-    StoreUnavailable,
 )
 from replicator.core.full import (
     FRAME_CHUNKS,
-    PACK_BYTES,
-    Frame,
+    SHA256,
     Manifest,
-    ManifestHead,
-    PackBuilder,
     chunk_bytes_for,
     chunk_hash,
-    compress_chunks,
     decode_manifest,
     encode_manifest,
+    encode_table,
 )
+from replicator.core.key_ring import Root
 from replicator.core.names import PackName
 from replicator.core.neighbours import neighbours
+from replicator.core.pack import Frame, encode_frame
 from replicator.core.position import Position
 from replicator.core.times import month_of
 from replicator.moment import Followed, Moment
@@ -59,8 +59,6 @@ LEFT_FOR_THE_END = 256
 # cores would be missed by the application, which has work to do meanwhile.
 WORKERS = 2
 PASSES_MAX = 6
-# Between two attempts to put a pack, beyond those that the store's own retries make.
-PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 30.0
 
 
 class ContentDiffers(Exception):
@@ -84,13 +82,14 @@ class _Work:
     followed: Followed
     table: ChunkTable
     earlier: Earlier
-    builder: PackBuilder
-    packs: list[str]
+    writer: PackWriter
     page_size: int
     chunk_bytes: int
-    stem: Callable[[], PackName]
-    stored_bytes: int = 0
+    compression: Compression
+    hashes: str
+    hash_key: bytes | None
     chunks_new: int = 0
+    plain_bytes: int = 0
 
     @property
     def pages_per_chunk(self) -> int:
@@ -124,7 +123,8 @@ class FullBackup:
 
     *reserve* is called with the database held still, before the manifest is put: what is captured from then
     on has to reach the store too. *confirm* raises OwnershipLost if another agent writes there by now. *trouble* is
-    told what keeps a pack from being put, and None when it is put.
+    told what keeps a pack from being put, and None when it is put. *dedup* is the key that chunks are hashed with, if
+    the repository is encrypted. With *verification* all that was put is read back and compared before it counts.
     """
 
     def __init__(
@@ -136,9 +136,13 @@ class FullBackup:
         reserve: Callable[[Moment], None],
         confirm: Callable[[], None],
         trouble: Callable[[ReplicatorError | None], None],
+        dedup: Callable[[], Root | None],
+        verification: bool,
         stop: threading.Event,
     ) -> None:
         self._store = store
+        self._dedup = dedup
+        self._verification = verification
         self._state = state
         self._clock = clock
         self._reserve = reserve
@@ -151,37 +155,48 @@ class FullBackup:
         began = self._clock.now()
         with followed.collecting_touched() as touched:
             with followed.hold_still() as moment:
-                tip, lineage = moment.tip, moment.lineage
-            chunk_bytes = chunk_bytes_for(lineage.page_size)
-            earlier = Earlier(newest_of_month(self._store, tip.observed, chunk_bytes, lineage.page_size))
-            time = tip.observed // 1_000_000 * 1_000_000
-            work = _Work(
-                followed, ChunkTable(-(-tip.pages * lineage.page_size // chunk_bytes)), earlier,
-                PackBuilder(len(earlier.packs)), list(earlier.packs), lineage.page_size, chunk_bytes,
-                lambda: PackName(time, lineage.generation, tip.txid, secrets.token_hex(8)),
-            )  # fmt: skip
+                tip = moment.tip
+            work = self._begin(followed, moment)
             self._read_at_leisure(work, tip.pages, touched)
             moment = self._read_the_rest(work, touched)
-        if month_of(moment.tip.observed) != month_of(tip.observed) and earlier.packs:
-            return self.run(
-                followed
-            )  # the month turned: what was found in last month's packs has to be stored
-        self._put_pack(work)
-        head = self._commit(work, moment)
+        if month_of(moment.tip.observed) != month_of(tip.observed) and work.earlier.packs:
+            return self.run(followed)  # the month turned: what lies in last month's packs has to be stored
+        manifest = self._commit(work, moment)
         seconds = self._clock.now() - began
         log.info(
             "full.stored",
             extra={
                 "store": self._store.url,
-                "txid": f"{head.txid:016x}",
-                "bytes_in": head.database_bytes,
-                "bytes_out": work.stored_bytes,
+                "txid": f"{manifest.txid:016x}",
+                "bytes_in": manifest.database_bytes,
+                "bytes_out": manifest.stored_bytes,
                 "duration_ms": round(seconds * 1000),
             },
         )
         return FullResult(
-            head.position, head.database_bytes, work.stored_bytes, head.chunks, work.chunks_new, seconds
+            manifest.position, manifest.database_bytes, manifest.stored_bytes, manifest.chunks, work.chunks_new,
+            seconds,
+        )  # fmt: skip
+
+    def _begin(self, followed: Followed, moment: Moment) -> _Work:
+        tip, lineage = moment.tip, moment.lineage
+        chunk_bytes = chunk_bytes_for(lineage.page_size)
+        dedup = self._dedup()
+        hashes = SHA256 if dedup is None else f"hmac-sha256:{dedup.key_id}"
+        earlier = Earlier(
+            self._store, newest_of_month(self._store, tip.observed, chunk_bytes, lineage.page_size, hashes)
         )
+        time = tip.observed // 1_000_000 * 1_000_000
+        writer = PackWriter(
+            self._store, earlier.packs,
+            lambda: str(PackName(time, lineage.generation, tip.txid, secrets.token_hex(8))),
+            require=followed.require_followed, trouble=self._trouble, stop=self._stop,
+        )  # fmt: skip
+        table = ChunkTable(-(-tip.pages * lineage.page_size // chunk_bytes))
+        return _Work(
+            followed, table, earlier, writer, lineage.page_size, chunk_bytes, lineage.compression, hashes,
+            None if dedup is None else dedup.secret,
+        )  # fmt: skip
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -263,60 +278,47 @@ class FullBackup:
 
     def _keep(self, work: _Work, prepared: _Prepared) -> None:
         _take(work, prepared)
-        if work.builder.size >= PACK_BYTES:
-            self._put_pack(work)
+        work.writer.relieve()
 
     # --- storing ---------------------------------------------------------------------------------------
 
-    def _put_pack(self, work: _Work) -> None:
-        pack = work.builder.take()
-        if pack is None:
-            return
-        name = str(work.stem())
-        self._put_patiently(work.followed, name, pack)
-        work.packs.append(name)
-        work.stored_bytes += len(pack)
-
-    def _put_patiently(self, followed: Followed, name: str, pack: bytes) -> None:
-        """A store that is away for a while, or full, does not cost what was read and stored so far."""
-        for attempt in itertools.count(1):
-            followed.require_followed()
-            try:
-                self._store.put(name, pack)
-            except StoreUnavailable as exc:
-                level = logging.ERROR if attempt in (1, 2) or attempt % 10 == 0 else logging.DEBUG
-                log.log(
-                    level, "full.waits", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint}
-                )
-                self._trouble(exc)
-                if self._stop.wait(min(PAUSE_SECONDS * 2 ** (attempt - 1), PAUSE_SECONDS_MAX)):
-                    raise Interrupted("the full backup was stopped") from exc
-                continue
-            except ObjectExists:
-                if attempt == 1:
-                    raise
-                # The name is random: an attempt that failed put it all the same.
-            if attempt > 1:
-                self._trouble(None)
-            return
-
-    def _commit(self, work: _Work, moment: Moment) -> ManifestHead:
+    def _commit(self, work: _Work, moment: Moment) -> Manifest:
         """Compare the sums, confirm the packs, put the manifest: only now the backup exists."""
-        tip, lineage = moment.tip, moment.lineage
+        tip, generation = moment.tip, moment.lineage.generation
         running = self._state.generation
-        if tip.rolling is None or running is None or running.record.generation != lineage.generation:
+        if tip.rolling is None or running is None or running.record.generation != generation:
             raise ContentDiffers("the generation ended while its full backup was made")
         base = work.table.checksum ^ tip.rolling
         if running.base_checksum not in (None, base):
             raise ContentDiffers("the database file does not hold what was captured from its log")
-        used = sorted(work.table.packs_used())
-        packs = tuple(work.packs[number] for number in used)
-        renumbered = {old: new for new, old in enumerate(used)}
-        runs = tuple(
-            replace(run, frame=replace(run.frame, pack=renumbered[run.frame.pack]))
-            for run in work.table.runs()
-        )
-        head = ManifestHead(
+        manifest = self._manifest(work, moment, tip.rolling)
+        if missing := missing_packs(self._store, manifest.packs):
+            raise ObjectNotFound(
+                missing[0], hint="a pack of this full backup was deleted or cut off meanwhile"
+            )
+        if self._verification:
+            work.writer.read_back()
+        self._confirm()
+        self._put_manifest(manifest)
+        if running.base_checksum is None and not self._state.remember_base(generation, base):
+            raise ContentDiffers("the generation ended while its full backup was put")
+        return manifest
+
+    def _manifest(self, work: _Work, moment: Moment, rolling: int) -> Manifest:
+        """With its tables, which lie in the last pack."""
+        tip, lineage, writer = moment.tip, moment.lineage, work.writer
+        # Packs that hold nothing of the final state are left out; the tables go behind the last chunks.
+        first = writer.number
+        kept = [number for number in sorted(work.table.packs_used()) if number < first]
+        work.table.renumber({old: new for new, old in enumerate([*kept, first])})
+        placed: list[Frame] = []
+        for table in map(encode_table, work.table.tables()):
+            placed.append(writer.add(encode_frame(table, work.compression), len(table)))
+            writer.relieve()
+        writer.flush()
+        packs = [*(writer.packs[number] for number in kept), *writer.packs[first:]]
+        tables = tuple(replace(frame, pack=frame.pack - first + len(kept)) for frame in placed)
+        return Manifest(
             repository=lineage.repository.hex(),
             generation=lineage.generation,
             txid=tip.txid,
@@ -328,31 +330,34 @@ class FullBackup:
             created=self._clock.wall(),
             chain=tip.chain.hex(),
             checksum=f"{work.table.checksum:016x}",
-            rolling=f"{tip.rolling:016x}",
-            packs=packs,
-            stored_bytes=work.stored_bytes,
+            rolling=f"{rolling:016x}",
+            hashes=work.hashes,
+            chunks_new=work.chunks_new,
+            plain_bytes=work.plain_bytes,
+            stored_bytes=writer.stored_bytes,
+            packs=tuple(packs),
+            tables=tables,
         )
-        manifest = Manifest(head, work.table.hashes, runs)
-        if missing := missing_packs(self._store, manifest):
-            raise ObjectNotFound(
-                missing[0], hint="a pack of this full backup was deleted or cut off meanwhile"
-            )
+
+    def _put_manifest(self, manifest: Manifest) -> None:
+        name = str(manifest.name)
         encoded = encode_manifest(manifest)
-        self._confirm()
         try:
-            self._store.put(str(head.name), encoded)
+            self._store.put(name, encoded)
         except ObjectExists:
             # A full of the same position is there already: one of ours holds the same database.
-            theirs = decode_manifest(self._store.get(str(head.name)), str(head.name)).head
-            if (theirs.chain, theirs.checksum) != (head.chain, head.checksum):
+            theirs = decode_manifest(self._store.get(name), name)
+            if (theirs.chain, theirs.checksum) != (manifest.chain, manifest.checksum):
                 raise OwnershipLost(
-                    f"another agent wrote {head.name} to {self._store.url}, of another database",
+                    f"another agent wrote {name} to {self._store.url}, of another database",
                     hint="stop one of the two",
                 ) from None
-        work.stored_bytes += len(encoded)
-        if running.base_checksum is None and not self._state.remember_base(lineage.generation, base):
-            raise ContentDiffers("the generation ended while its full backup was put")
-        return head
+            return
+        if self._verification and self._store.get(name) != encoded:
+            raise ObjectCorrupt(
+                f"{self._store.url} does not give {name} back as it was put", name=name,
+                hint="a new backup is made; look after that store's disks",
+            )  # fmt: skip
 
 
 def _prepare(work: _Work, indexes: list[int], chunks: list[bytes]) -> _Prepared:
@@ -360,13 +365,14 @@ def _prepare(work: _Work, indexes: list[int], chunks: list[bytes]) -> _Prepared:
     found: list[_Described] = []
     new: list[bytes] = []
     for index, content in zip(indexes, chunks, strict=True):
-        digest = chunk_hash(content)
+        digest = chunk_hash(content, work.hash_key)
         checksum = pages_checksum(content, index * work.pages_per_chunk + 1, work.page_size)
         earlier = work.earlier.find(index, digest)
         found.append(_Described(index, digest, checksum, earlier))
         if earlier is None:
             new.append(content)
-    return _Prepared(found, *(compress_chunks(new) if new else (b"", 0)))
+    plain = b"".join(new)
+    return _Prepared(found, encode_frame(plain, work.compression) if new else b"", len(plain))
 
 
 def _take(work: _Work, prepared: _Prepared) -> None:
@@ -379,5 +385,6 @@ def _take(work: _Work, prepared: _Prepared) -> None:
         else:
             new.append(each.index)
     if new:
-        work.table.locate(new, work.builder.add(prepared.stored, prepared.plain_bytes))
+        work.table.locate(new, work.writer.add(prepared.stored, prepared.plain_bytes))
         work.chunks_new += len(new)
+        work.plain_bytes += prepared.plain_bytes

@@ -20,11 +20,12 @@ from replicator.capture.rounds import CHANGED_PAST_LOG, Capture
 from replicator.capture.units import ContinuityLost, MainChanged
 from replicator.clock import Clock
 from replicator.core.checkpoint_policy import CheckpointLimits
+from replicator.core.codec import DEFAULT, Compression
 from replicator.core.cursor import Lost, Observation
 from replicator.core.errors import SourceError, SourceGone, StoreError
 from replicator.core.quantities import format_size
 from replicator.core.unit import parse_unit_header
-from replicator.core.unit_build import Tip
+from replicator.core.unit_build import Lineage, Tip
 from replicator.marks import LastError, Marks
 from replicator.source.connection import change_of, identity_of
 from replicator.source.database import Database, HeldMark
@@ -62,6 +63,7 @@ class FollowSettings:
 
     interval: float
     limits: CheckpointLimits
+    compression: Compression = DEFAULT
     wait: bool = True
 
 
@@ -303,7 +305,7 @@ class Follow:
         )
         state = self._marks.snapshot().source
         self._marks.source(generations_begun=state.generations_begun + 1)
-        return Placed(lineage_of(self._state, generation), base_tip(generation), pages, generation)
+        return Placed(self._lineage(generation), base_tip(generation), pages, generation)
 
     def _resume(self, mark: HeldMark, seen: Observation) -> Placed | str:
         """Our saved place, or the reason why a new generation has to begin."""
@@ -313,8 +315,11 @@ class Follow:
         resumed = resume(self.database, self._state, tip, mark, seen)
         if isinstance(resumed, Lost):
             return resumed.reason
-        lineage = lineage_of(self._state, self._state.generation)
+        lineage = self._lineage(self._state.generation)
         return Placed(lineage, resumed[0], resumed[1], None)
+
+    def _lineage(self, generation: RunningGeneration) -> Lineage:
+        return lineage_of(self._state, generation, self._settings.compression)
 
     def _saved_tip(self) -> Tip | None:
         running = self._state.generation

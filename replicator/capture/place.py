@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from replicator.core.codec import DEFAULT, Compression
 from replicator.core.cursor import (
     EMPTY,
     Continue,
@@ -18,7 +19,6 @@ from replicator.core.cursor import (
     recognise,
 )
 from replicator.core.errors import SourceError
-from replicator.core.page_delta import CODEC_ZSTD
 from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
 from replicator.core.unit import decode_unit, first_chain
@@ -56,13 +56,15 @@ def base_tip(generation: RunningGeneration) -> Tip:
     return Tip(0, chain, 0, generation.base_pages, record.began, generation.base)
 
 
-def lineage_of(state: StateFolder, generation: RunningGeneration) -> Lineage:
+def lineage_of(
+    state: StateFolder, generation: RunningGeneration, compression: Compression = DEFAULT
+) -> Lineage:
     return Lineage(
         repository=bytes.fromhex(state.repository),
         generation=generation.record.generation,
         epoch=state.epoch,
         page_size=generation.record.page_size,
-        codec=CODEC_ZSTD,
+        compression=compression,
     )
 
 

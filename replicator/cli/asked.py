@@ -15,6 +15,7 @@ from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
 from replicator.core.names import FullName
 from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
+from replicator.keys import unlocked
 from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
 from replicator.state import default_state_folder
 from replicator.status import read_status
@@ -57,27 +58,32 @@ def state_folder_of(database: str) -> str | None:
     return folder if read_status(folder) is not None else None
 
 
+def opened(url: str, database: DatabaseConfig | None = None) -> Store:
+    """The store at *url*, read with the key of *database* or of the environment, if it is encrypted."""
+    return unlocked(connect(url), database.encryption if database else None)
+
+
 def find_store(source: str, config_path: str | None) -> Store:
     """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
     replicates (its first store), or else a folder."""
     if not source or "://" in source:
-        return connect(source)
+        return opened(source)
     # In a disaster a broken configuration must not stand between a person and a folder they name.
     config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
     found = config.find(source) if config is not None else None
     if found is not None:
-        return connect(found.stores[0])
+        return opened(found.stores[0], found)
     folder = state_folder_of(source)
     if folder is not None:
         stores = (read_status(folder) or {}).get("stores") or []
         if stores:
-            return connect(str(stores[0]["url"]))
+            return opened(str(stores[0]["url"]))
     if os.path.isfile(source):
         raise UsageError(
             f"{source} is a file, and no agent is known to replicate it",
             hint="give the URL or the folder of its store, or the configuration with --config",
         )
-    return connect(source)
+    return opened(source)
 
 
 def find_databases(database: str | None, state: str | None, config_path: str | None) -> list[DatabaseConfig]:

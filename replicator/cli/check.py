@@ -18,7 +18,6 @@ from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, count_text, screen_of
 from replicator.core.errors import UsageError
 from replicator.source.version import sqlite_version
-from replicator.store import connect
 
 _COLORS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
@@ -51,7 +50,7 @@ def check(
             raise UsageError(
                 "--store checks a store alone", hint="leave out the database, or give the store behind it"
             )
-        return _tell(screen, [*check_clock(asked.wall_now()), *check_store(connect(store), None)])
+        return _tell(screen, [*check_clock(asked.wall_now()), *check_store(asked.opened(store), None)])
     findings = [
         Finding(Level.OK, "agent", f"SQLite {sqlite_version()} of its own"),
         *check_clock(asked.wall_now()),
@@ -67,7 +66,7 @@ def check(
         findings += check_state(each)
         findings += check_space(each)
         for url in each.stores:
-            findings += check_store(connect(url), each)
+            findings += check_store(asked.opened(url, each), each)
         if not each.stores:
             findings.append(
                 Finding(Level.WARN, each.name, "no store is given", "name at least one behind the database")

@@ -25,7 +25,7 @@ from replicator.restore import (
     oldest_point,
     read_repository,
 )
-from replicator.store import Store, connect
+from replicator.store import Store
 
 # A manifest is read for its exact time and the size of its database as long as that costs next to nothing.
 MANIFEST_BYTES_CHEAP = 1 << 20
@@ -116,7 +116,7 @@ def _list_databases(screen: Screen, config: str | None) -> None:
     rows = [("NAME", "DATABASE", "STORE", "OLDEST", "NEWEST")]
     for database in asked.needed_configuration(config).databases:
         for url in database.stores:
-            store = connect(url)
+            store = asked.opened(url, database)
             window: dict[str, Any] | None = None
             problem: str | None = None
             try:
@@ -223,7 +223,7 @@ def _full(repository: Repository, name: FullName) -> dict[str, Any]:
     observed, database_bytes, stored_bytes = name.time, None, None
     if size <= MANIFEST_BYTES_CHEAP:
         try:
-            head = decode_manifest(repository.store.get(str(name)), str(name)).head
+            head = decode_manifest(repository.store.get(str(name)), str(name))
             observed, database_bytes, stored_bytes = head.observed, head.database_bytes, head.stored_bytes
         except ReplicatorError:
             pass  # its name says the rest; whoever restores it is told

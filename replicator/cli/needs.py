@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replicator.cli.screen import count_text, size_text, time_text
-from replicator.core.full import ManifestHead, decode_manifest
+from replicator.core.full import Manifest, decode_manifest, read_tables
 from replicator.core.names import FullName, SegmentName
 from replicator.core.times import format_time
 from replicator.restore import Chosen, Repository, RestorePoint
@@ -18,7 +18,7 @@ class Needs:
 
     point: RestorePoint
     full: FullName
-    head: ManifestHead
+    manifest: Manifest
     full_bytes: int
     segments: tuple[SegmentName, ...]
     segment_bytes: int
@@ -38,7 +38,7 @@ class Needs:
             "full": {
                 "id": self.full.backup_id,
                 "bytes": self.full_bytes,
-                "database_bytes": self.head.database_bytes,
+                "database_bytes": self.manifest.database_bytes,
             },
             "segments": {
                 "count": len(self.segments),
@@ -58,7 +58,7 @@ class Needs:
             (
                 "full",
                 f"{self.full.backup_id}: {size_text(self.full_bytes)} of a database of "
-                f"{size_text(self.head.database_bytes)}",
+                f"{size_text(self.manifest.database_bytes)}",
             ),
         ]
         if self.segments:
@@ -73,15 +73,15 @@ class Needs:
 
 
 def needs_of(repository: Repository, chosen: Chosen) -> Needs:
-    """One read: the manifest of the full."""
+    """Reads the manifest of the full and its tables."""
     name = str(chosen.plan.full)
     manifest = decode_manifest(repository.store.get(name), name)
-    frames = {run.frame for run in manifest.runs}
+    frames = {run.frame for table in read_tables(manifest, repository.store.get_range) for run in table.runs}
     sizes = repository.catalogue.sizes
     return Needs(
         point=chosen.point,
         full=chosen.plan.full,
-        head=manifest.head,
+        manifest=manifest,
         full_bytes=sum(frame.stored_bytes for frame in frames) + sizes[name],
         segments=chosen.plan.segments,
         segment_bytes=sum(sizes[str(each)] for each in chosen.plan.segments),

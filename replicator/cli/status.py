@@ -30,7 +30,6 @@ from replicator.enlist import is_of, newest_lease
 from replicator.files import lock_holder, read_json
 from replicator.restore import read_repository
 from replicator.status import read_status
-from replicator.store import connect
 
 # Whoever asks wants to know about the agent first; a store that is away shall not keep that back.
 ASK_SECONDS = 10.0
@@ -159,8 +158,8 @@ def _changed_after(database: str, micros: int) -> bool:
 def _ask_the_stores(stores: list[dict[str, Any]], database: DatabaseConfig) -> dict[str, Any]:
     """``window`` and ``window_problem``, of the first; ``writer`` into each of *stores*."""
     urls = [each["url"] for each in stores] or list(database.stores[:1])
-    calls: list[Callable[[], Any]] = [partial(_writer, url, database.state_folder) for url in urls]
-    calls += [partial(_window, url) for url in urls[:1]]
+    calls: list[Callable[[], Any]] = [partial(_writer, url, database) for url in urls]
+    calls += [partial(_window, url, database) for url in urls[:1]]
     answers = ask_all(calls, ASK_SECONDS, stopped=lambda: False)
     for store, answer in zip(stores, answers, strict=False):
         store["writer"] = answer.result() if answer.done() and not answer.exception() else None
@@ -179,12 +178,12 @@ def _ask_the_stores(stores: list[dict[str, Any]], database: DatabaseConfig) -> d
     return found
 
 
-def _window(url: str) -> dict[str, Any] | None:
-    return window_of(read_repository(connect(url)))
+def _window(url: str, database: DatabaseConfig) -> dict[str, Any] | None:
+    return window_of(read_repository(asked.opened(url, database)))
 
 
-def _writer(url: str, state_folder: str) -> dict[str, Any] | None:
-    lease = newest_lease(connect(url))
+def _writer(url: str, database: DatabaseConfig) -> dict[str, Any] | None:
+    lease = newest_lease(asked.opened(url, database))
     if lease is None:
         return None
     return {
@@ -192,7 +191,7 @@ def _writer(url: str, state_folder: str) -> dict[str, Any] | None:
         "process": lease.pid,
         "since": lease.claimed,
         "epoch": lease.epoch,
-        "this_agent": is_of(lease, state_folder),
+        "this_agent": is_of(lease, database.state_folder),
     }
 
 

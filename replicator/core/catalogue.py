@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from replicator.core.names import (
     FullName,
     GenerationName,
+    KeyName,
     LeaseName,
     ObjectName,
     PackName,
@@ -89,6 +90,8 @@ def read_listing(
                 collected.setdefault(name.generation, _Collected()).fulls.append(name)
             case SegmentName():
                 collected.setdefault(name.generation, _Collected()).segments.append(name)
+            case KeyName():
+                pass
             case PackName():
                 pass  # a pack counts through the manifests that name it
     generations = [

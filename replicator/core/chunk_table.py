@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from replicator.core.full import HASH_SIZE, Frame, Manifest, Run, build_runs
+from replicator.core.full import HASH_SIZE, TABLE_CHUNKS, Table, build_runs
+from replicator.core.pack import Frame
 
 _NOWHERE = 0xFFFFFFFF
 
@@ -70,43 +73,20 @@ class ChunkTable:
             total ^= each
         return total
 
-    @property
-    def hashes(self) -> bytes:
-        return bytes(self._hashes)
+    def tables(self) -> Iterator[Table]:
+        """What the manifest says of all of them, so many at a time."""
+        for first in range(0, len(self), TABLE_CHUNKS):
+            part = slice(first, first + TABLE_CHUNKS)
+            located = zip(self._frame_of[part], self._slot_of[part], strict=True)
+            runs = build_runs([(self._frames[number], slot) for number, slot in located])
+            yield Table(bytes(self._hashes[first * HASH_SIZE : (first + TABLE_CHUNKS) * HASH_SIZE]), runs)
 
-    def runs(self) -> tuple[Run, ...]:
-        return build_runs(
-            [(self._frames[number], slot) for number, slot in zip(self._frame_of, self._slot_of, strict=True)]
-        )
+    def renumber(self, packs: Mapping[int, int]) -> None:
+        """Packs that hold nothing of the final state are left out, and the others counted anew."""
+        self._frames = [
+            replace(frame, pack=packs[frame.pack]) if frame.pack in packs else frame for frame in self._frames
+        ]
 
     def packs_used(self) -> set[int]:
         """Numbers of the packs that still hold a chunk of the final state."""
         return {self._frames[number].pack for number in set(self._frame_of)}
-
-
-class Earlier:
-    """The chunks of an earlier full: whatever is still the same is not stored again."""
-
-    def __init__(self, manifest: Manifest | None) -> None:
-        self._hashes = manifest.hashes if manifest else b""
-        self.packs: tuple[str, ...] = manifest.head.packs if manifest else ()
-        self._frames: list[Frame] = []
-        self._frame_of = array("I")
-        self._slot_of = array("H")
-        for run in manifest.runs if manifest else ():
-            self._frames.append(run.frame)
-            number = len(self._frames) - 1
-            self._frame_of.extend([number] * run.count)
-            self._slot_of.extend(range(run.first, run.first + run.count))
-
-    def find(self, index: int, digest: bytes) -> tuple[Frame, int] | None:
-        """Where chunk *index* lies if it has not changed since.
-
-        Only the same place in the file is looked at: pages of a database hardly ever move, and an index of
-        all hashes would cost a hundred bytes a chunk.
-        """
-        if self._hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE] != digest or index >= len(
-            self._frame_of
-        ):
-            return None
-        return self._frames[self._frame_of[index]], self._slot_of[index]

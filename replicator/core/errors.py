@@ -16,6 +16,7 @@ ReplicatorError
 ├─ FormatTooNew             written by a later version                                1
 ├─ RepositoryNotFound       nothing of ours lies at this URL                          10
 ├─ OwnershipLost            another agent writes here                                 11
+├─ KeyRefused               a key is missing, or is not the one                       12
 ├─ TargetUnreachable        no plan leads to this restore point                       14
 ├─ DestinationRefused       restore must not touch what is there                      1
 ├─ ProofFailed              the restored file is not what was promised                13
@@ -115,6 +116,10 @@ class RepositoryNotFound(ReplicatorError):
 
 class OwnershipLost(ReplicatorError):
     exit_code = 11
+
+
+class KeyRefused(ReplicatorError):
+    exit_code = 12
 
 
 class TargetUnreachable(ReplicatorError):

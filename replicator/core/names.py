@@ -17,6 +17,7 @@ TAIL = "tail/"
 FULL = "full/"
 GENERATIONS = "generations/"
 LEASES = "leases/"
+KEYS = "keys/"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,6 +34,16 @@ class LeaseName:
 
     def __str__(self) -> str:
         return f"{LEASES}{self.epoch:08d}.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class KeyName:
+    """A slot of the key ring, wrapped by the operator's key."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"{KEYS}{self.number:08d}.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,15 +89,28 @@ class SegmentName:
         return f"{TAIL}{self.generation}/{self.txid_first:016x}{part}.segment"
 
 
-ObjectName = GenerationName | LeaseName | FullName | PackName | SegmentName
+ObjectName = GenerationName | LeaseName | KeyName | FullName | PackName | SegmentName
 
 _G = r"(?P<generation>[0-9a-f]{16})"
 _STEM = rf"(?P<day>\d{{4}}/\d{{2}}/\d{{2}})/(?P<time>\d{{8}}T\d{{6}}Z)-{_G}-(?P<txid>[0-9a-f]{{16}})"
 _GENERATION_RE = re.compile(rf"generations/{_G}\.json")
 _LEASE_RE = re.compile(r"leases/(?P<epoch>\d{8})\.json")
+_KEY_RE = re.compile(r"keys/(?P<number>\d{8})\.json")
 _FULL_RE = re.compile(rf"full/{_STEM}\.full")
 _PACK_RE = re.compile(rf"full/{_STEM}-(?P<nonce>[0-9a-f]{{16}})\.pack")
 _SEGMENT_RE = re.compile(rf"tail/{_G}/(?P<txid>[0-9a-f]{{16}})(-p(?P<part>\d{{4,9}}))?\.segment")
+
+
+# What an object is sealed as, so that one kind is never taken for another (core/seal.py).
+_SEALED_AS = {".full": 2, ".pack": 3, ".segment": 4, ".log": 5, ".incremental": 6}
+_RECORD = 1
+
+
+def sealed_kind(name: str) -> int | None:
+    """The kind an object is sealed as; None for what is never sealed, since it tells how to open the rest."""
+    if name == REPOSITORY or name.startswith(KEYS):
+        return None
+    return _SEALED_AS.get(name[name.rfind(".") :], _RECORD)
 
 
 def tail_prefix(generation: GenerationId) -> str:
@@ -105,6 +129,8 @@ def parse_name(name: str) -> ObjectName | None:
         parsed = GenerationName(GenerationId(match["generation"]))
     elif match := _LEASE_RE.fullmatch(name):
         parsed = LeaseName(int(match["epoch"]))
+    elif match := _KEY_RE.fullmatch(name):
+        parsed = KeyName(int(match["number"]))
     elif match := _FULL_RE.fullmatch(name) or _PACK_RE.fullmatch(name):
         parsed = _parse_dated(match)
     # Only the one spelling that we write is ours: it must read back to itself (day folder and all).

@@ -18,6 +18,7 @@ import xxhash
 
 from replicator.core import varint, zstd
 from replicator.core.checksum import SHORT_HASH_SIZE, short_hash
+from replicator.core.codec import CODEC_DEFLATE, CODEC_ZSTD, Compression, deflate, inflate
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.varint import Reader
 
@@ -25,9 +26,6 @@ from replicator.core.varint import Reader
 PREFIX_BYTES_MAX = 1 << 20
 # Content beyond the window finds its earlier versions no more; one mebibyte also bounds what a reader holds.
 CONTENT_BYTES_MAX = 1 << 20
-
-CODEC_NONE = 0
-CODEC_ZSTD = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,9 @@ class Step:
     pages_after: int
 
 
-def encode_blocks(steps: Iterable[Step], previous: Previous, *, page_size: int, codec: int) -> list[Block]:
+def encode_blocks(
+    steps: Iterable[Step], previous: Previous, *, page_size: int, compression: Compression
+) -> list[Block]:
     """Cut *steps* into blocks and compress each.
 
     A block ends at a transaction, or inside one that is itself larger than a block. *previous* is asked for
@@ -78,7 +78,7 @@ def encode_blocks(steps: Iterable[Step], previous: Previous, *, page_size: int, 
 
     def close() -> None:
         if open_images:
-            blocks.append(_encode(open_images, open_before, version, codec))
+            blocks.append(_encode(open_images, open_before, version, compression))
             newest.update((image.pgno, image.content) for image in open_images)
             open_images.clear()
 
@@ -97,20 +97,53 @@ def encode_blocks(steps: Iterable[Step], previous: Previous, *, page_size: int, 
 
 
 def _encode(
-    images: Sequence[PageImage], pages_before: int, version: Callable[[int], bytes | None], codec: int
+    images: Sequence[PageImage],
+    pages_before: int,
+    version: Callable[[int], bytes | None],
+    compression: Compression,
 ) -> Block:
-    parts: list[bytes] = []
+    known: dict[int, bytes] = {}
     fresh: set[int] = set()
     for pgno in sorted({image.pgno for image in images if image.pgno <= pages_before}):
         before = version(pgno)
         if before is None:
             fresh.add(pgno)
         else:
-            parts.append(before)
-    prefix = b"".join(parts)
-    content = b"".join([image.content for image in images])
-    stored = zstd.compress(content, prefix) if codec == CODEC_ZSTD else content
-    return Block(len(images), frozenset(fresh), _prefix_hash(prefix), stored)
+            known[pgno] = before
+    prefix = b"".join(known.values())
+    prefix_hash = _prefix_hash(prefix)
+    if compression.codec == CODEC_DEFLATE:
+        stored = _deflate_images(images, known, compression.level)
+    else:
+        stored = b"".join([image.content for image in images])
+        if compression.codec == CODEC_ZSTD:
+            stored = zstd.compress(stored, prefix, compression.level)
+    return Block(len(images), frozenset(fresh), prefix_hash, stored)
+
+
+def _deflate_images(images: Sequence[PageImage], known: dict[int, bytes], level: int) -> bytes:
+    """DEFLATE sees no further back than 32 KiB, so each image has the version before it as its dictionary."""
+    out = bytearray()
+    for image in images:
+        stored = deflate(image.content, level, known.get(image.pgno, b""))
+        varint.put(out, len(stored))
+        out += stored
+        known[image.pgno] = image.content
+    return bytes(out)
+
+
+def _inflate_images(
+    stored: bytes, pgnos: Sequence[int], known: dict[int, bytes], page_size: int
+) -> list[bytes]:
+    reader = Reader(stored)
+    images: list[bytes] = []
+    for pgno in pgnos:
+        part = bytes(reader.take(reader.varint(1 << 32)))
+        known[pgno] = inflate(part, page_size, known.get(pgno, b""))
+        images.append(known[pgno])
+    if reader:
+        raise ObjectCorrupt("a block goes on behind its last page")
+    return images
 
 
 def _prefix_hash(prefix: bytes) -> int:
@@ -158,6 +191,9 @@ def expand_block(
     prefix = b"".join([part for part in parts if part is not None])
     if len(prefix) != len(wanted) * page_size or _prefix_hash(prefix) != block.prefix_hash:
         raise ObjectCorrupt("the state before a block is not the one it was made against")
+    if codec == CODEC_DEFLATE:
+        known = {pgno: part for pgno, part in zip(wanted, parts, strict=True) if part is not None}
+        return _inflate_images(block.stored, pgnos, known, page_size)
     length = len(pgnos) * page_size
     if codec == CODEC_ZSTD:
         try:

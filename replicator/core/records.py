@@ -12,17 +12,25 @@ from replicator.core.names import GenerationName
 from replicator.core.position import GenerationId
 
 FORMAT = 1
+SEALED = "sealed"
 RECORD_BYTES_MAX = 64 << 10  # a hundred times what any record of ours needs
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRecord:
-    """``repository.json``: 32 hexadecimal digits that every unit and manifest repeats."""
+    """``repository.json``: 32 hexadecimal digits that every unit and manifest repeats. ``features``: what a reader
+    has to know beyond the format; one that it does not know it refuses."""
 
     repository: str
     created: str
+    features: tuple[str, ...] = ()
     format: int = FORMAT
     kind: str = "replicator-repository"
+
+    @property
+    def sealed(self) -> bool:
+        """Whether everything but this record and the key slots is encrypted."""
+        return SEALED in self.features
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +94,16 @@ def decode_repository(data: bytes, name: str) -> RepositoryRecord:
             f"{name} is of format {found}, this program reads format {FORMAT}",
             hint="use a newer version of replicator",
         )
+    features = tuple(map(str, _get({"features": [], **loaded}, name, "features", list)))
+    if unknown := set(features) - {SEALED}:
+        raise FormatTooNew(
+            f"{name} asks for {', '.join(sorted(unknown))}, which this program does not know",
+            hint="use a newer version of replicator",
+        )
     return RepositoryRecord(
         repository=_get(loaded, name, "repository", str, "[0-9a-f]{32}"),
         created=_get(loaded, name, "created", str),
+        features=features,
     )
 
 

@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 from replicator.core import varint
 from replicator.core.checksum import SHORT_HASH_SIZE
+from replicator.core.codec import CODECS
 from replicator.core.cursor import WalCursor
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD, Block, read_block, write_block
+from replicator.core.page_delta import Block, read_block, write_block
 from replicator.core.position import TXID_MAX, GenerationId, Position
 from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.varint import Reader
@@ -211,7 +212,7 @@ def parse_unit_header(data: bytes | memoryview) -> UnitHeader:
         )
     if (
         not 9 <= page_log2 <= 16
-        or codec not in (CODEC_NONE, CODEC_ZSTD)
+        or codec not in CODECS
         or not 1 <= txid_first <= txid_last <= TXID_MAX
         or entries_bytes > ENTRIES_BYTES_MAX
         or payload_bytes > PAYLOAD_BYTES_MAX

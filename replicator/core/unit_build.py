@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from replicator.core.checksum import lock_page, page_hash, short_hash
+from replicator.core.codec import Compression
 from replicator.core.cursor import WalCursor
 from replicator.core.page_delta import PageImage, Step, encode_blocks
 from replicator.core.position import GenerationId
@@ -30,7 +31,7 @@ class Lineage:
     generation: GenerationId
     epoch: int
     page_size: int
-    codec: int
+    compression: Compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,9 @@ def build_unit(
         entries.append(Entry(txid, each.span, *times, each.pages_after, pgnos, short, rolling or 0))
         steps.append(Step(each.images, pages, each.pages_after))
         pages = each.pages_after
-    blocks = encode_blocks(steps, versions.before, page_size=lineage.page_size, codec=lineage.codec)
+    blocks = encode_blocks(
+        steps, versions.before, page_size=lineage.page_size, compression=lineage.compression
+    )
     body = encode_body(entries, blocks)
     header = UnitHeader(
         **_lineage_fields(lineage),
@@ -189,7 +192,9 @@ def build_parts(
             (rolling or 0) if last else 0,
         )  # fmt: skip
         step = Step(images, tip.pages, transaction.commit_pages)
-        blocks = encode_blocks([step], versions.before, page_size=lineage.page_size, codec=lineage.codec)
+        blocks = encode_blocks(
+            [step], versions.before, page_size=lineage.page_size, compression=lineage.compression
+        )
         body = encode_body([entry], blocks)
         header = UnitHeader(
             **_lineage_fields(lineage),
@@ -220,7 +225,7 @@ def _lineage_fields(lineage: Lineage) -> dict[str, Any]:
         "generation": lineage.generation,
         "epoch": lineage.epoch,
         "page_size": lineage.page_size,
-        "codec": lineage.codec,
+        "codec": lineage.compression.codec,
     }
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from replicator.core.checksum import pages_checksum
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.full import HASH_SIZE, Frame, Manifest, chunk_hash, expand_frame
+from replicator.core.full import HASH_SIZE, SHA256, TABLE_CHUNKS, Manifest, Table, chunk_hash, read_tables
+from replicator.core.pack import Frame, decode_frame
 from replicator.restore.image import Image
 from replicator.store import Store
 
@@ -38,7 +39,7 @@ def restore_chunks(
     *report* is called with bytes of the database written, in the caller's thread, and may raise to stop.
     """
     total = 0
-    pieces = _pieces(manifest)
+    pieces = _all_pieces(store, manifest)
     with ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool:
         running: set[Future[tuple[int, int]]] = set()
         try:
@@ -60,14 +61,19 @@ def restore_chunks(
             for each in running:
                 each.cancel()
             raise
-    if total != int(manifest.head.checksum, 16):
+    if total != int(manifest.checksum, 16):
         _name_the_damage(store, manifest)
 
 
-def _pieces(manifest: Manifest) -> Iterator[_Piece]:
+def _all_pieces(store: Store, manifest: Manifest) -> Iterator[_Piece]:
+    """Table by table, so that only one is in memory."""
+    for number, table in enumerate(read_tables(manifest, store.get_range)):
+        yield from _pieces(table, number * TABLE_CHUNKS)
+
+
+def _pieces(table: Table, index: int) -> Iterator[_Piece]:
     slots: dict[Frame, list[_Slots]] = {}
-    index = 0
-    for run in manifest.runs:
+    for run in table.runs:
         slots.setdefault(run.frame, []).append((index, run.first, run.count))
         index += run.count
     batch: list[tuple[Frame, tuple[_Slots, ...]]] = []
@@ -92,43 +98,48 @@ def _restore_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece
     try:
         return _expand_piece(store, manifest, image, piece)
     except ObjectCorrupt as exc:
-        exc.name = manifest.head.packs[piece.pack]
+        exc.name = manifest.packs[piece.pack].name
         raise
 
 
 def _expand_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece) -> tuple[int, int]:
-    head = manifest.head
-    pack = head.packs[piece.pack]
+    pack = manifest.packs[piece.pack].name
     stored = memoryview(store.get_range(pack, piece.offset, piece.length))
     size = checksum = 0
     for frame, slots in piece.frames:
         start = frame.offset - piece.offset
-        plain = memoryview(expand_frame(frame, bytes(stored[start : start + frame.stored_bytes]), pack))
+        plain = memoryview(decode_frame(frame, stored[start : start + frame.stored_bytes], pack))
         for index, slot, count in slots:
-            begin, length = slot * head.chunk_bytes, head.chunks_length(index, count)
+            begin, length = slot * manifest.chunk_bytes, manifest.chunks_length(index, count)
             content = plain[begin : begin + length]
             if len(content) != length:
                 raise ObjectCorrupt(f"{pack} is damaged: chunk {index + count - 1} is cut off")
-            first = index * head.chunk_bytes // head.page_size + 1
-            checksum ^= pages_checksum(content, first, head.page_size)
-            image.write_at(index * head.chunk_bytes, content)
+            first = index * manifest.chunk_bytes // manifest.page_size + 1
+            checksum ^= pages_checksum(content, first, manifest.page_size)
+            image.write_at(index * manifest.chunk_bytes, content)
             size += length
     return size, checksum
 
 
 def _name_the_damage(store: Store, manifest: Manifest) -> None:
-    """The sum is wrong: find the chunk that is, by its SHA-256, for the error to name."""
-    head = manifest.head
-    for piece in _pieces(manifest):
-        pack = head.packs[piece.pack]
-        stored = store.get_range(pack, piece.offset, piece.length)
-        for frame, slots in piece.frames:
-            start = frame.offset - piece.offset
-            plain = expand_frame(frame, stored[start : start + frame.stored_bytes], pack)
-            for index, slot in ((i + n, s + n) for i, s, count in slots for n in range(count)):
-                chunk = plain[slot * head.chunk_bytes :][: head.chunks_length(index)]
-                if chunk_hash(chunk) != manifest.hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE]:
-                    raise ObjectCorrupt(
-                        f"{pack} is damaged: chunk {index} at byte {frame.offset} has another hash", name=pack
-                    )
-    raise ObjectCorrupt(f"the chunks of {head.name} do not add up to the checksum of its database")
+    """The sum is wrong: find the chunk that is, by its SHA-256, for the error to name. Keyed hashes tell it to
+    whoever holds the ring (verify); but what was sealed was authenticated when it was read."""
+    for number, table in enumerate(read_tables(manifest, store.get_range)):
+        for piece in _pieces(table, 0) if manifest.hashes == SHA256 else ():
+            _check_piece(store, manifest, table, piece, number * TABLE_CHUNKS)
+    raise ObjectCorrupt(f"the chunks of {manifest.name} do not add up to the checksum of its database")
+
+
+def _check_piece(store: Store, manifest: Manifest, table: Table, piece: _Piece, first: int) -> None:
+    pack = manifest.packs[piece.pack].name
+    stored = store.get_range(pack, piece.offset, piece.length)
+    for frame, slots in piece.frames:
+        start = frame.offset - piece.offset
+        plain = decode_frame(frame, stored[start : start + frame.stored_bytes], pack)
+        for index, slot in ((i + n, s + n) for i, s, count in slots for n in range(count)):
+            chunk = plain[slot * manifest.chunk_bytes :][: manifest.chunks_length(first + index)]
+            if chunk_hash(chunk) != table.hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE]:
+                raise ObjectCorrupt(
+                    f"{pack} is damaged: chunk {first + index} at byte {frame.offset} has another hash",
+                    name=pack,
+                )

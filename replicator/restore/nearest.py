@@ -82,6 +82,6 @@ def _without(repository: Repository, damaged: str) -> list[str]:
 
 def _needs(repository: Repository, full: FullName, damaged: str) -> bool:
     try:
-        return damaged in repository.manifest(full).head.packs
+        return damaged in {pack.name for pack in repository.manifest(full).packs}
     except (ObjectCorrupt, ObjectNotFound):
         return True

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from replicator.core.errors import ObjectCorrupt, TargetUnreachable
-from replicator.core.full import ManifestHead
+from replicator.core.full import Manifest
 from replicator.core.names import SegmentName
 from replicator.core.position import TXID_MAX
 from replicator.core.restore_plan import RestorePlan
@@ -35,7 +35,7 @@ class Replayed:
 def replay(
     store: Store,
     plan: RestorePlan,
-    head: ManifestHead,
+    full: Manifest,
     image: Image,
     *,
     jobs: int,
@@ -46,9 +46,9 @@ def replay(
     Raises TargetUnreachable where the chain has a hole before the target, ObjectCorrupt where an object is
     not what was written. *report* is called with transactions applied, and may raise to stop.
     """
-    absolute = int(head.checksum, 16) ^ int(head.rolling, 16)
-    state = Replayed(head.txid, head.observed, int(head.checksum, 16), 0)
-    chain, part = bytes.fromhex(head.chain), 0
+    absolute = int(full.checksum, 16) ^ int(full.rolling, 16)
+    state = Replayed(full.txid, full.observed, int(full.checksum, 16), 0)
+    chain, part = bytes.fromhex(full.chain), 0
     target = plan.txid if plan.txid is not None else _end(store, plan)
     for name, unit in _units(store, plan.segments, jobs):
         header = unit.header
@@ -56,7 +56,7 @@ def replay(
             continue  # before the full, or a unit that lies in two segments
         if state.txid >= target or (header.part and header.txid_last > target):
             break
-        _check_follows(name, unit, head, state.txid, chain, part)
+        _check_follows(name, unit, full, state.txid, chain, part)
         for entry, images in expand_unit(unit, pages_before=image.pages, version=image.page):
             if entry.txid > target:
                 break
@@ -91,11 +91,9 @@ def _end(store: Store, plan: RestorePlan) -> int:
     return TXID_MAX
 
 
-def _check_follows(
-    name: SegmentName, unit: Unit, head: ManifestHead, txid: int, chain: bytes, part: int
-) -> None:
+def _check_follows(name: SegmentName, unit: Unit, full: Manifest, txid: int, chain: bytes, part: int) -> None:
     header = unit.header
-    if header.generation != head.generation:
+    if header.generation != full.generation:
         raise ObjectCorrupt(f"{name} holds a unit of another generation", name=str(name))
     expected_part = part + 1 if header.part else 0
     if header.txid_first != txid + 1 or header.part != expected_part:
@@ -104,7 +102,7 @@ def _check_follows(
             f"are missing: {name} does not follow what is before it",
             hint=f"restore --txid {txid:016x} --generation {header.generation} is the nearest restore point before it",
         )
-    if not follows(header, chain) or header.page_size != head.page_size:
+    if not follows(header, chain) or header.page_size != full.page_size:
         raise ObjectCorrupt(
             f"{name} does not chain to what is before it (txid {header.txid_first:016x})", name=str(name)
         )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from replicator.core.errors import Interrupted, ProofFailed
-from replicator.core.full import ManifestHead
+from replicator.core.full import Manifest
 from replicator.core.position import Position
 from replicator.core.times import format_time
 from replicator.restore.chunks import restore_chunks
@@ -79,16 +79,16 @@ def restore_chosen(
     with nearest_points_named(repository):
         manifest = repository.manifest(chosen.plan.full)
     clear_leftovers(path)
-    check_room(path, max(manifest.head.pages, chosen.point.pages) * manifest.head.page_size)
+    check_room(path, max(manifest.pages, chosen.point.pages) * manifest.page_size)
 
     def check() -> None:
         if cancelled():
             raise Interrupted("the restore was stopped; nothing was written", hint=None)
 
     remarks: list[str] = list(chosen.notes)
-    image = Image(path, manifest.head.page_size)
+    image = Image(path, manifest.page_size)
     try:
-        image.resize(manifest.head.pages)
+        image.resize(manifest.pages)
         fetch = _Fetch(PatientStore(repository.store, cancelled), chosen, options, on_progress, check)
         done = 0
 
@@ -96,11 +96,11 @@ def restore_chosen(
             nonlocal done
             check()
             done += size
-            on_progress(Progress("chunks", done, manifest.head.database_bytes))
+            on_progress(Progress("chunks", done, manifest.database_bytes))
 
         with nearest_points_named(repository):
             restore_chunks(fetch.store, manifest, image, jobs=options.jobs, report=chunks)
-            replayed = fetch.replay(manifest.head, image)
+            replayed = fetch.replay(manifest, image)
         image.finish()
         with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
             synced = pool.submit(image.sync)  # the disk has its time while the processor proves
@@ -116,7 +116,7 @@ def restore_chosen(
         raise
     image.close()
     return RestoreResult(
-        path, Position(manifest.head.generation, replayed.txid), replayed.observed, image.pages,
+        path, Position(manifest.generation, replayed.txid), replayed.observed, image.pages,
         image.page_size, replayed.transactions, time.monotonic() - began, proved, tuple(remarks),
     )  # fmt: skip
 
@@ -129,9 +129,9 @@ class _Fetch:
     on_progress: Callable[[Progress], None]
     check: Callable[[], None]
 
-    def replay(self, head: ManifestHead, image: Image) -> Replayed:
+    def replay(self, full: Manifest, image: Image) -> Replayed:
         target = self.chosen.point.position.txid
-        total = target - head.txid
+        total = target - full.txid
         done = 0
 
         def transactions(count: int) -> None:
@@ -140,7 +140,7 @@ class _Fetch:
             done += count
             self.on_progress(Progress("transactions", done, total))
 
-        return replay(self.store, self.chosen.plan, head, image, jobs=self.options.jobs, report=transactions)
+        return replay(self.store, self.chosen.plan, full, image, jobs=self.options.jobs, report=transactions)
 
 
 def _prove(

@@ -91,8 +91,8 @@ class Repository:
             raise
 
     def full_point(self, name: FullName) -> RestorePoint:
-        head = self.manifest(name).head
-        return RestorePoint(head.position, head.observed, head.observed, head.pages)
+        found = self.manifest(name)
+        return RestorePoint(found.position, found.observed, found.observed, found.pages)
 
 
 def read_repository(store: Store) -> Repository:
@@ -126,7 +126,7 @@ def _identity(store: Store) -> str:
         for each in reversed(list(store.list(FULL))):
             if isinstance(parse_name(each.name), FullName):
                 with contextlib.suppress(ObjectNotFound, ObjectCorrupt):
-                    found = decode_manifest(store.get(each.name), each.name).head.repository
+                    found = decode_manifest(store.get(each.name), each.name).repository
                     log.warning("repository.unreadable", extra={"key": REPOSITORY, "error": str(exc)})
                     return found
         if isinstance(exc, ObjectCorrupt):

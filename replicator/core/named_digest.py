@@ -1,0 +1,23 @@
+"""The digest that an object ends with: of its name and of all before it.
+
+So whoever has neither key nor catalogue can tell damage, and two objects that were swapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+DIGEST_SIZE = 32
+
+
+def digest_of(content: bytes | bytearray | memoryview, name: str) -> bytes:
+    """SHA-256 of *name*, a zero byte, and *content*."""
+    whole = hashlib.sha256(name.encode() + b"\0")
+    whole.update(content)
+    return whole.digest()
+
+
+def has_digest(data: bytes | memoryview, name: str) -> bool:
+    """Whether *data* ends in the digest of what is before it."""
+    view = memoryview(data)
+    return len(view) >= DIGEST_SIZE and digest_of(view[:-DIGEST_SIZE], name) == view[-DIGEST_SIZE:]
