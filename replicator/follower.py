@@ -279,10 +279,17 @@ class Follower:
         """Events can be lost: wake whatever changed at rest without one. And keys may be rotated beside us."""
         try:
             self._keys.look()
+            self._tell_of_keys()
         except ReplicatorError as exc:
             log.warning("keys.unreadable", extra={"error": str(exc), "hint": exc.hint})
         if self._follow is not None and self._follow.changed_at_rest:
             self._event()
+
+    def _tell_of_keys(self) -> None:
+        newest = self._keys.newest()
+        state = self.marks.snapshot().source
+        if newest is not None and newest != (state.key_ring, state.key_created):
+            self.marks.source(key_ring=newest[0], key_created=newest[1])
 
     def _event(self) -> None:
         if self._follow is not None:

@@ -26,15 +26,18 @@ from replicator.store.sealed import SealedStore
 
 KEY = "BACKUP_ENCRYPTION_KEY"
 PASSPHRASE = "BACKUP_ENCRYPTION_PASSPHRASE"
+_KEY, _PASSPHRASE = "KEY", "PASSPHRASE"
 # A command that asks a vault over the network; one that hangs must not keep an agent from saying so.
 COMMAND_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """Where the operator's key comes from: the environment, or what a configuration names; never the key itself."""
+    """Where the operator's key comes from: the environment, or what a configuration names; never the key itself.
+    *prefix*: how the settings in the environment begin."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    prefix: str = "BACKUP_ENCRYPTION_"
     key_file: str | None = None
     key_command: str | None = None
     passphrase_file: str | None = None
@@ -42,34 +45,35 @@ class KeySource:
 
     @property
     def configured(self) -> bool:
-        return any(self._texts_of(KEY)) or any(self._texts_of(PASSPHRASE))
+        return any(self._texts_of(_KEY)) or any(self._texts_of(_PASSPHRASE))
 
     def read(self) -> tuple[OperatorKey, ...]:
         """The first is what rings are wrapped with; all are tried to open one. A setting may hold several keys, with
         commas or line ends between them, while one replaces the other. Raises ConfigError."""
-        texts = self._read_setting(KEY)
+        texts = self._read_setting(_KEY)
         keys = [parse_key(each, where) for where, text in texts for each in text.replace(",", "\n").split()]
-        keys += [parse_passphrase(text, where) for where, text in self._read_setting(PASSPHRASE)]
+        keys += [parse_passphrase(text, where) for where, text in self._read_setting(_PASSPHRASE)]
         if not keys:
             raise ConfigError(
-                f"{KEY} holds no key",
+                f"{self.prefix}{_KEY} holds no key",
                 hint="make one with `replicator key generate`, or take the setting away",
             )
         return tuple(keys)
 
     def _texts_of(self, setting: str) -> tuple[str | None, str | None, str | None]:
         """Value, file and command, of which at most one counts: the environment wins over the configuration."""
-        environ = self.environ
-        found = environ.get(setting), environ.get(f"{setting}_FILE"), environ.get(f"{setting}_COMMAND")
+        environ, name = self.environ, self.prefix + setting
+        found = environ.get(name), environ.get(f"{name}_FILE"), environ.get(f"{name}_COMMAND")
         if any(found):
             return found
-        if setting == KEY:
+        if setting == _KEY:
             return None, self.key_file, self.key_command
         return None, self.passphrase_file, self.passphrase_command
 
     def _read_setting(self, setting: str) -> list[tuple[str, str]]:
         """What it comes down to, with the place to name in an error."""
         value, path, command = self._texts_of(setting)
+        setting = self.prefix + setting
         if sum(each is not None and each != "" for each in (value, path, command)) > 1:
             raise ConfigError(
                 f"{setting} is given twice: as a value, as {setting}_FILE or as {setting}_COMMAND",
@@ -200,7 +204,23 @@ class StoredKeys:
         return found[0]
 
 
-def unlocked(store: Store, source: KeySource | None = None) -> Store:
+class FixedKeys:
+    """A ring that is at hand."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+
+    def ring(self) -> KeyRing:
+        return self._ring
+
+    def again(self) -> KeyRing:
+        return self._ring
+
+    def slot(self) -> None:
+        return None
+
+
+def unlocked(store: Store, source: KeySource | None = None) -> SealedStore:
     """*store* as those read it who may: sealed objects come out plain."""
     return SealedStore(store, StoredKeys(store, source or KeySource()))
 
@@ -245,6 +265,11 @@ class HeldKeys:
     def slot(self) -> bytes | None:
         return self._slot
 
+    def newest(self) -> tuple[int, int] | None:
+        """Number of the ring, and when its active root was made; None without one."""
+        with self._lock:
+            return (self._ring.number, self._ring.active.created) if self._ring is not None else None
+
     def dedup(self) -> Root | None:
         """What chunks are hashed with; None where nothing is encrypted."""
         ring = self.ring()
@@ -270,6 +295,8 @@ class HeldKeys:
             raise _missing_key(store.url) if record.sealed else _unexpected_plain(store.url)
         if not record.sealed:
             return
+        if isinstance(store, SealedStore):
+            store = store.plain  # which opens what it holds only once we have the ring
         with self._lock:
             found = ring_in(store, self._source.read())
             if found is None:

@@ -12,7 +12,8 @@ from replicator.core.position import Position
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The database side. ``phase`` is waiting, following, failed or stopped; times in microseconds."""
+    """The database side. ``phase`` is waiting, following, failed or stopped; times in microseconds. ``key_ring`` is the
+    number of the ring whose newest key, made at ``key_created``, seals what is new; 0 where nothing is encrypted."""
 
     phase: str = "waiting"
     reason: str = ""
@@ -30,6 +31,8 @@ class SourceState:
     barriers: int = 0
     barrier_longest_ms: float = 0.0
     generations_begun: int = 0
+    key_ring: int = 0
+    key_created: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ LAYER_OF_HEAD = {
             "files",
             "clock",
             "deadline",
+            "events",
             "heap",
             "keys",
             "pulse",

@@ -45,7 +45,9 @@ from replicator.core.names import PackName
 from replicator.core.neighbours import neighbours
 from replicator.core.pack import Frame, encode_frame
 from replicator.core.position import Position
+from replicator.core.records import EventRecord
 from replicator.core.times import month_of
+from replicator.events import note_event
 from replicator.moment import Followed, Moment
 from replicator.state import StateFolder
 from replicator.store import Store
@@ -300,6 +302,8 @@ class FullBackup:
             work.writer.read_back()
         self._confirm()
         self._put_manifest(manifest)
+        if self._verification:
+            note_event(self._store, EventRecord(manifest.name.backup_id, "checksummed", self._clock.wall()))
         if running.base_checksum is None and not self._state.remember_base(generation, base):
             raise ContentDiffers("the generation ended while its full backup was put")
         return manifest

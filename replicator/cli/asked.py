@@ -15,11 +15,13 @@ from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
 from replicator.core.names import FullName
 from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
-from replicator.keys import unlocked
+from replicator.key_change import KeyHolders
+from replicator.keys import KeySource, unlocked
 from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
 from replicator.state import default_state_folder
 from replicator.status import read_status
-from replicator.store import Store, connect
+from replicator.store import connect
+from replicator.store.sealed import SealedStore
 
 if TYPE_CHECKING:
     # Configuration knows of all that an agent is made of; a restore from a URL needs none of it.
@@ -58,12 +60,12 @@ def state_folder_of(database: str) -> str | None:
     return folder if read_status(folder) is not None else None
 
 
-def opened(url: str, database: DatabaseConfig | None = None) -> Store:
+def opened(url: str, database: DatabaseConfig | None = None) -> SealedStore:
     """The store at *url*, read with the key of *database* or of the environment, if it is encrypted."""
     return unlocked(connect(url), database.encryption if database else None)
 
 
-def find_store(source: str, config_path: str | None) -> Store:
+def find_store(source: str, config_path: str | None) -> SealedStore:
     """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
     replicates (its first store), or else a folder."""
     if not source or "://" in source:
@@ -84,6 +86,22 @@ def find_store(source: str, config_path: str | None) -> Store:
             hint="give the URL or the folder of its store, or the configuration with --config",
         )
     return opened(source)
+
+
+def key_holders(source: str, config_path: str | None) -> KeyHolders:
+    """Who has the key ring of SOURCE, a store or a database: all its stores, and its state folder."""
+    local = "://" not in source
+    config = configuration(config_path) if local else None
+    found = config.find(source) if config is not None else None
+    state = found.state_folder if found is not None else (state_folder_of(source) if local else None)
+    if state is not None:
+        told = (read_status(state) or {}).get("stores") or []
+        urls = found.stores if found is not None else tuple(str(each["url"]) for each in told)
+        if urls:
+            keys = found.encryption if found is not None else KeySource()
+            path = os.path.join(state, "keys.json")
+            return KeyHolders([connect(url) for url in urls], keys, path if os.path.exists(path) else None)
+    return KeyHolders([find_store(source, config_path).plain], KeySource())
 
 
 def find_databases(database: str | None, state: str | None, config_path: str | None) -> list[DatabaseConfig]:

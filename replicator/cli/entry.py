@@ -23,6 +23,7 @@ VERBS = {
     "show": ("replicator.cli.show:show", "One restore point: what it needs, sizes, neighbours."),
     "status": ("replicator.cli.status:status", "How far the agent is, and what it says of itself."),
     "check": ("replicator.cli.check:check", "Configuration, database, state, stores, clock, versions."),
+    "key": ("replicator.cli.key:key", "Keys of an encrypted repository: made, listed, rotated, changed."),
     "config": ("replicator.cli.config:config", "Show the configuration, or write a first one."),
     "demo": ("replicator.cli.demo:demo", "The whole story in half a minute, on local files."),
 }  # fmt: skip

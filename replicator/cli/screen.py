@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from replicator.cli.frame import Settings, settings_of
+from replicator.core.errors import UsageError
 from replicator.core.times import ago, format_time
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -56,6 +57,16 @@ class Screen:
 
 def screen_of(ctx: click.Context) -> Screen:
     return Screen(settings_of(ctx))
+
+
+def confirm(screen: Screen, plan: str, *, yes: bool) -> None:
+    """Show what would be done, and ask. Raises click.Abort, or UsageError where nobody can answer."""
+    screen.say(plan)
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("this wants a yes, and nobody can be asked", hint="confirm it with --yes")
+    click.confirm("Do it?", abort=True, err=True)
 
 
 def size_text(size_bytes: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from replicator.core.names import (
+    EventName,
     FullName,
     GenerationName,
     KeyName,
@@ -49,12 +50,19 @@ class GenerationListing:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Generations in the order they began. ``strays`` are names that we never write: reported, not used."""
+    """Generations in the order they began. ``strays`` are names that we never write: reported, not used. ``events``:
+    what became of each backup, by its id."""
 
     generations: tuple[GenerationListing, ...]
     leases: tuple[LeaseName, ...]
     sizes: Mapping[str, int]
     strays: tuple[str, ...]
+    events: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def grade(self, backup_id: str) -> str:
+        """How far a backup was proved: it was ``written``, or read back and ``checksummed``, or ``restored``."""
+        known = self.events.get(backup_id, frozenset())
+        return next((each for each in ("restored", "checksummed") if each in known), "written")
 
     def generation(self, wanted: GenerationId) -> GenerationListing | None:
         return next((each for each in self.generations if each.generation == wanted), None)
@@ -74,6 +82,7 @@ def read_listing(
     collected: dict[GenerationId, _Collected] = {}
     leases: list[LeaseName] = []
     strays: list[str] = []
+    events: dict[str, set[str]] = {}
     ignored = set(known)
     for each in listed:
         sizes[each.name] = each.size
@@ -92,6 +101,8 @@ def read_listing(
                 collected.setdefault(name.generation, _Collected()).segments.append(name)
             case KeyName():
                 pass
+            case EventName():
+                events.setdefault(name.backup_id, set()).add(name.event)
             case PackName():
                 pass  # a pack counts through the manifests that name it
     generations = [
@@ -104,4 +115,5 @@ def read_listing(
         for generation, found in collected.items()
     ]
     generations.sort(key=lambda each: (each.began, each.generation))
-    return Catalogue(tuple(generations), tuple(sorted(leases)), sizes, tuple(strays))
+    known_events = {backup: frozenset(found) for backup, found in events.items()}
+    return Catalogue(tuple(generations), tuple(sorted(leases)), sizes, tuple(strays), known_events)

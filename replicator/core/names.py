@@ -18,6 +18,7 @@ FULL = "full/"
 GENERATIONS = "generations/"
 LEASES = "leases/"
 KEYS = "keys/"
+RECORDS = "records/"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,13 +90,26 @@ class SegmentName:
         return f"{TAIL}{self.generation}/{self.txid_first:016x}{part}.segment"
 
 
-ObjectName = GenerationName | LeaseName | KeyName | FullName | PackName | SegmentName
+@dataclass(frozen=True, slots=True, order=True)
+class EventName:
+    """What became of a backup: that it was read back, restored, named, pinned."""
+
+    backup_id: str
+    event: str
+
+    def __str__(self) -> str:
+        return f"{RECORDS}{self.backup_id}/{self.event}.json"
+
+
+ObjectName = GenerationName | LeaseName | KeyName | EventName | FullName | PackName | SegmentName
 
 _G = r"(?P<generation>[0-9a-f]{16})"
 _STEM = rf"(?P<day>\d{{4}}/\d{{2}}/\d{{2}})/(?P<time>\d{{8}}T\d{{6}}Z)-{_G}-(?P<txid>[0-9a-f]{{16}})"
 _GENERATION_RE = re.compile(rf"generations/{_G}\.json")
 _LEASE_RE = re.compile(r"leases/(?P<epoch>\d{8})\.json")
 _KEY_RE = re.compile(r"keys/(?P<number>\d{8})\.json")
+_ID = r"\d{8}T\d{6}Z-[0-9a-f]{16}-[0-9a-f]{16}(-[0-9a-f]{16})?"
+_EVENT_RE = re.compile(rf"records/(?P<backup_id>{_ID})/(?P<event>[a-z]+(-[0-9TZ]+)?)\.json")
 _FULL_RE = re.compile(rf"full/{_STEM}\.full")
 _PACK_RE = re.compile(rf"full/{_STEM}-(?P<nonce>[0-9a-f]{{16}})\.pack")
 _SEGMENT_RE = re.compile(rf"tail/{_G}/(?P<txid>[0-9a-f]{{16}})(-p(?P<part>\d{{4,9}}))?\.segment")
@@ -111,6 +125,23 @@ def sealed_kind(name: str) -> int | None:
     if name == REPOSITORY or name.startswith(KEYS):
         return None
     return _SEALED_AS.get(name[name.rfind(".") :], _RECORD)
+
+
+_REVISED = re.compile(r"(?P<stem>.+)\.r(?P<number>[1-9]\d{0,5})(?P<ending>\.[a-z]+)")
+
+
+def with_revision(name: str, number: int) -> str:
+    """How *name* is stored once it was sealed anew: `.r2`, `.r3` … before its ending. The first has no number."""
+    stem, dot, ending = name.rpartition(".")
+    return name if number == 1 else f"{stem}.r{number}{dot}{ending}"
+
+
+def split_revision(stored: str) -> tuple[str, int]:
+    """The name that a stored one stands for, and which revision of it that is."""
+    match = _REVISED.fullmatch(stored)
+    if match is None or match["number"] == "1":
+        return stored, 1
+    return match["stem"] + match["ending"], int(match["number"])
 
 
 def tail_prefix(generation: GenerationId) -> str:
@@ -131,6 +162,8 @@ def parse_name(name: str) -> ObjectName | None:
         parsed = LeaseName(int(match["epoch"]))
     elif match := _KEY_RE.fullmatch(name):
         parsed = KeyName(int(match["number"]))
+    elif match := _EVENT_RE.fullmatch(name):
+        parsed = EventName(match["backup_id"], match["event"])
     elif match := _FULL_RE.fullmatch(name) or _PACK_RE.fullmatch(name):
         parsed = _parse_dated(match)
     # Only the one spelling that we write is ours: it must read back to itself (day folder and all).

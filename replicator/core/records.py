@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.names import GenerationName
+from replicator.core.names import EventName, GenerationName
 from replicator.core.position import GenerationId
 
 FORMAT = 1
@@ -60,7 +61,19 @@ class LeaseRecord:
     kind: str = "replicator-lease"
 
 
-def encode_record(record: RepositoryRecord | GenerationRecord | LeaseRecord) -> bytes:
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """``records/<backup id>/<event>.json``: something that became of a backup at ``at``, microseconds. ``details`` are
+    for people and for reports; nothing that a restore needs."""
+
+    backup: str
+    event: str
+    at: int
+    details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    kind: str = "replicator-event"
+
+
+def encode_record(record: RepositoryRecord | GenerationRecord | LeaseRecord | EventRecord) -> bytes:
     """Readable in any console: indented, one key a line."""
     return (json.dumps(asdict(record), indent=2) + "\n").encode()
 
@@ -136,6 +149,22 @@ def decode_lease(data: bytes, name: str) -> LeaseRecord:
         claimed=_get(loaded, name, "claimed", str),
         took_over=_get(loaded, name, "took_over", bool),
     )
+
+
+def decode_event(data: bytes, name: str) -> EventRecord:
+    loaded = _load(data, name, "replicator-event")
+    details = _get({"details": {}, **loaded}, name, "details", dict)
+    record = EventRecord(
+        backup=_get(loaded, name, "backup", str),
+        event=_get(loaded, name, "event", str),
+        at=_get(loaded, name, "at", int),
+        details={
+            str(key): value for key, value in details.items() if isinstance(value, (str, int, float, bool))
+        },
+    )
+    if str(EventName(record.backup, record.event)) != name:
+        raise ObjectCorrupt(f"{name} is the record of {record.event} of {record.backup}")
+    return record
 
 
 def lease_in_segment(content: bytes, name: str) -> LeaseRecord | None:

@@ -18,7 +18,7 @@ from replicator.restore.image import Image
 from replicator.restore.nearest import nearest_points_named
 from replicator.restore.replay import Replayed, replay
 from replicator.restore.target import Chosen, Repository
-from replicator.source.proof import ask_sqlite
+from replicator.source.proof import Proof
 from replicator.store import Store
 from replicator.store.patience import PatientStore
 
@@ -156,6 +156,25 @@ def _prove(
     if options.verify == "none":
         return tuple(proved)
     on_progress(Progress("checksum", 0, 0))
+    with Proof(image.path, full=options.verify == "full") as sqlite:
+        _compare(image, replayed, check, proved, remarks)
+        on_progress(Progress("check", 0, 0))
+        opinion = sqlite.wait(check)
+    if opinion.problems:
+        raise ProofFailed(
+            f"SQLite finds the restored database damaged: {opinion.problems[0]}",
+            hint="it equals the source at that commit, so the source was damaged already; "
+            "choose an earlier moment, or take it as it is with --verify none",
+        )
+    proved.append("integrity_check" if options.verify == "full" else "quick_check")
+    remarks.extend(opinion.remarks)
+    return tuple(proved)
+
+
+def _compare(
+    image: Image, replayed: Replayed, check: Callable[[], None], proved: list[str], remarks: list[str]
+) -> None:
+    """The whole file against the checksum that was recorded with the commit."""
     if replayed.checksum is None:
         remarks.append(
             f"the agent could not follow the checksum of the whole database at {format_time(replayed.observed)}; "
@@ -168,14 +187,3 @@ def _prove(
         )
     else:
         proved.append("database checksum")
-    on_progress(Progress("check", 0, 0))
-    opinion = ask_sqlite(image.path, full=options.verify == "full", cancelled=check)
-    if opinion.problems:
-        raise ProofFailed(
-            f"SQLite finds the restored database damaged: {opinion.problems[0]}",
-            hint="it equals the source at that commit, so the source was damaged already; "
-            "choose an earlier moment, or take it as it is with --verify none",
-        )
-    proved.append("integrity_check" if options.verify == "full" else "quick_check")
-    remarks.extend(opinion.remarks)
-    return tuple(proved)

@@ -1,17 +1,24 @@
-"""SQLite's own opinion of a restored file, asked without touching it."""
+"""SQLite's own opinion of a restored file, asked without touching it, and in a process of its own.
+
+The file may come from a store that anybody can write to. Whatever it is made to do to SQLite, it does to a child whose
+memory and time are bounded.
+"""
 
 from __future__ import annotations
 
-import threading
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import quote
+from types import TracebackType
 
-import apsw
+from replicator.core.errors import ProofFailed
 
-from replicator.source.connection import MappedSqliteErrors
-
-_PROBLEMS_MAX = 10
+_CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "proof_child.py")
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,71 +33,51 @@ class Opinion:
     remarks: tuple[str, ...]
 
 
-def ask_sqlite(path: str, *, full: bool, cancelled: Callable[[], None]) -> Opinion:
-    """quick_check, or integrity_check with *full*, and a SELECT on each virtual table.
+class Proof:
+    """quick_check, or integrity_check with *full*, and a SELECT on each virtual table. It runs from the start, beside
+    whatever the caller does, and ends with the context at the latest."""
 
-    The file is opened immutable: no lock, no -wal, no -shm. *cancelled* is called a few times a second in
-    the caller's thread and may raise.
-    """
-    uri = f"file:{quote(path)}?immutable=1&mode=ro"
-    connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    answer: list[Opinion | BaseException] = []
+    def __init__(self, path: str, *, full: bool) -> None:
+        self._command = [sys.executable, _CHILD, path, "full" if full else "quick"]
+        self._child: subprocess.Popen[bytes] | None = None
 
-    def ask() -> None:
-        try:
-            answer.append(_ask(connection, path, full=full))
-        except BaseException as exc:
-            answer.append(exc)
+    def __enter__(self) -> Proof:
+        self._child = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        return self
 
-    thread = threading.Thread(target=ask, name="proof")
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.1)
-            cancelled()
-    finally:
-        connection.interrupt()
-        thread.join()
-        connection.close()
-    found = answer[0]
-    if isinstance(found, BaseException):
-        raise found
-    return found
+    def __exit__(
+        self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        assert self._child is not None
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.communicate()
 
-
-def _ask(connection: apsw.Connection, path: str, *, full: bool) -> Opinion:
-    problems: list[str] = []
-    remarks: list[str] = []
-    with MappedSqliteErrors(path):
-        try:
-            connection.execute("PRAGMA cache_size=-8000").fetchall()
-            _check(connection, "integrity_check" if full else "quick_check", problems, remarks)
-            _try_virtual_tables(connection, remarks)
-        except (apsw.NotADBError, apsw.CorruptError) as exc:
-            problems.append(str(exc))
-    return Opinion(tuple(problems), tuple(remarks))
+    def wait(self, cancelled: Callable[[], None]) -> Opinion:
+        """What it found. *cancelled* is called a few times a second and may raise. Raises ProofFailed where SQLite did
+        not survive the file, or did not come to an end."""
+        child = self._child
+        assert child is not None
+        while True:
+            try:
+                out, errors = child.communicate(timeout=_LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                cancelled()
+        if child.returncode:
+            raise ProofFailed(
+                f"SQLite's check of the restored database {_how_it_ended(child.returncode, errors)}"
+            )
+        found = json.loads(out)
+        return Opinion(tuple(found["problems"]), tuple(found["remarks"]))
 
 
-def _check(connection: apsw.Connection, pragma: str, problems: list[str], remarks: list[str]) -> None:
-    try:
-        rows = connection.execute(f"PRAGMA {pragma}({_PROBLEMS_MAX})").fetchall()
-        problems.extend(str(row[0]) for row in rows if row[0] != "ok")
-    except apsw.SQLError as exc:
-        # A collation or a module of the application's own: SQLite cannot check what needs it.
-        remarks.append(f"{pragma} could not run to its end: {exc}")
-
-
-def _try_virtual_tables(connection: apsw.Connection, remarks: list[str]) -> None:
-    names = connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type='table' AND sql LIKE 'CREATE VIRTUAL TABLE%'"
-    ).fetchall()
-    for (name,) in names:
-        try:
-            quoted = '"' + str(name).replace('"', '""') + '"'
-            connection.execute(f"SELECT 1 FROM {quoted} LIMIT 1").fetchall()
-        except apsw.InterruptError:
-            raise
-        except apsw.Error as exc:
-            remarks.append(f"virtual table {name}: {exc}")
+def _how_it_ended(code: int, errors: bytes) -> str:
+    if code == -signal.SIGXCPU:
+        return "did not come to an end"
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    last = errors.decode(errors="replace").strip().splitlines()
+    return f"failed: {last[-1] if last else f'exit code {code}'}"

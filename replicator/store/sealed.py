@@ -1,22 +1,26 @@
 """Sealed: every object of an encrypted repository goes through here, and is plain on one side and sealed on the other.
 
 Above this wrapper nobody knows of encryption: units, manifests and records are what they are in a plain repository.
+Nor of revisions: an object that was sealed anew under another key is stored as `….r2.…`, and called what it was before;
+the highest revision counts.
 It lies over the retries, so all attempts of one put send the same bytes. A put that is made again later seals anew;
 whoever meets his own object then reads it, and compares what is in it (ship/adopt.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists
+from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.core.key_ring import KeyRing
-from replicator.core.names import KeyName, sealed_kind
+from replicator.core.names import KeyName, sealed_kind, split_revision, with_revision
 from replicator.core.seal import (
     HEADER_SIZE,
     SALT_SIZE,
@@ -27,6 +31,8 @@ from replicator.core.seal import (
     unseal,
 )
 from replicator.store.contract import Store, is_probe
+
+T = TypeVar("T")
 
 # Of the packs that a restore reads piece by piece; some hundred bytes each.
 HEADERS_KEPT = 1024
@@ -56,6 +62,7 @@ class SealedStore:
         self._keys = keys
         self._lock = threading.Lock()
         self._headers: OrderedDict[str, SealHeader] = OrderedDict()
+        self._revised: dict[str, str] = {}  # names that are stored as another revision than the first
         self._published = 0
 
     @property
@@ -63,52 +70,117 @@ class SealedStore:
         return self.plain.url
 
     def put(self, name: str, data: bytes) -> None:
-        kind = _kind(name)
-        ring = self._keys.ring() if kind is not None else None
-        if kind is None or ring is None:
+        kind = self._kind(name)
+        if kind is None:
             self.plain.put(name, data)
+        else:
+            self._put_sealed(name, data, kind)
+
+    def get(self, name: str) -> bytes:
+        kind = self._kind(name)
+        if kind is None:
+            return self.plain.get(name)
+        return self._of_revision(name, lambda stored: self._unseal(stored, self.plain.get(stored), kind))
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        kind = self._kind(name)
+        if kind is None:
+            return self.plain.get_range(name, offset, length)
+        return self._of_revision(name, lambda stored: self._part(stored, offset, length, kind))
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Sizes are those of what is stored."""
+        if self._kind(prefix) is None:
+            yield from self.plain.list(prefix, after)
             return
+        # Revisions of a name lie side by side: they differ behind its last dot only.
+        folder, slash, last = prefix.rpartition("/")
+        listed = self.plain.list(folder + slash + last.partition(".")[0], after)
+        for name, revisions in itertools.groupby(listed, lambda each: split_revision(each.name)[0]):
+            newest = max(revisions, key=lambda each: split_revision(each.name)[1])
+            if newest.name != name:
+                self._revised[name] = newest.name
+            if name.startswith(prefix) and name > after:
+                yield Listed(name, newest.size)
+
+    def delete(self, name: str) -> None:
+        self.plain.delete(self._revised.get(name, name))
+
+    def key_of(self, name: str) -> str | None:
+        """Which key an object is sealed with; None of one that is not sealed."""
+        if self._kind(name) is None:
+            return None
+        return self._of_revision(name, lambda stored: self._header(stored).key_id.hex())
+
+    def seal_anew(self, name: str) -> None:
+        """Put *name* once more, as the next revision, under the active key, and delete the one before when the new one
+        was read back. Raises StoreDenied where nothing may be deleted; then both are there, and the new one counts."""
+        kind = self._kind(name)
+        assert kind is not None
+        content = self.get(name)
+        before = self._revised.get(name, name)
+        number = split_revision(before)[1] + 1
+        stored = with_revision(name, number)
+        with contextlib.suppress(ObjectExists):  # an attempt before this one came as far
+            self._put_sealed(stored, content, kind)
+        if self._unseal(stored, self.plain.get(stored), kind) != content:
+            raise ObjectCorrupt(f"{self.url} does not give {stored} back as it was put", name=stored)
+        self._revised[name] = stored
+        self.plain.delete(before)
+
+    # --- revisions -------------------------------------------------------------------------------------
+
+    def _of_revision(self, name: str, read: Callable[[str], T]) -> T:
+        """What *read* makes of the newest revision, as far as it is known; looked for where that is gone."""
+        stored = self._revised.get(name, name)
+        try:
+            return read(stored)
+        except ObjectNotFound:
+            stem = name.rpartition(".")[0] + "."
+            for _ in self.list(stem):
+                pass  # takes note of revisions
+            found = self._revised.get(name, name)
+            if found == stored:
+                raise ObjectNotFound(name) from None
+            return read(found)
+
+    # --- sealing ---------------------------------------------------------------------------------------
+
+    def _kind(self, name: str) -> int | None:
+        """What *name* is sealed as here; None where it is not."""
+        kind = None if is_probe(name) else sealed_kind(name)
+        return kind if kind is not None and self._keys.ring() is not None else None
+
+    def _put_sealed(self, stored: str, data: bytes, kind: int) -> None:
+        ring = self._keys.ring()
+        assert ring is not None
         self._publish(ring)
         root = ring.active
         sealed = seal(
-            data, name, kind=kind, key_id=bytes.fromhex(root.key_id), root=root.secret,
+            data, stored, kind=kind, key_id=bytes.fromhex(root.key_id), root=root.secret,
             salt=secrets.token_bytes(SALT_SIZE),
         )  # fmt: skip
-        self.plain.put(name, sealed)
+        self.plain.put(stored, sealed)
 
-    def get(self, name: str) -> bytes:
-        data = self.plain.get(name)
-        kind = _kind(name)
-        if kind is None or self._keys.ring() is None:
-            return data
-        return unseal(data, name, kind, lambda key_id: self._root(name, key_id))
+    def _unseal(self, stored: str, data: bytes, kind: int) -> bytes:
+        return unseal(data, stored, kind, lambda key_id: self._root(stored, key_id))
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
-        kind = _kind(name)
-        if kind is None or self._keys.ring() is None:
-            return self.plain.get_range(name, offset, length)
-        header = self._header(name)
+    def _part(self, stored: str, offset: int, length: int, kind: int) -> bytes:
+        header = self._header(stored)
         if offset + length > header.plain_bytes:
             raise ObjectCorrupt(
-                f"{name} ends at byte {header.plain_bytes}, wanted {offset + length}", name=name
+                f"{stored} ends at byte {header.plain_bytes}, wanted {offset + length}", name=stored
             )
         if length == 0:
             return b""
         first = offset // header.frame_bytes
         count = (offset + length - 1) // header.frame_bytes + 1 - first
-        sealed = self.plain.get_range(name, *header.extent(first, count))
+        sealed = self.plain.get_range(stored, *header.extent(first, count))
         frames = open_frames(
-            sealed, header, name, kind, lambda key_id: self._root(name, key_id), first=first, count=count
+            sealed, header, stored, kind, lambda key_id: self._root(stored, key_id), first=first, count=count
         )
         start = offset - first * header.frame_bytes
         return b"".join(frames)[start : start + length]
-
-    def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
-        """Sizes are those of what is stored."""
-        return self.plain.list(prefix, after)
-
-    def delete(self, name: str) -> None:
-        self.plain.delete(name)
 
     def _header(self, name: str) -> SealHeader:
         with self._lock:
@@ -151,7 +223,3 @@ class SealedStore:
                 f"{self.url} holds another key ring as {name} than this agent does",
                 hint="was it rotated elsewhere? start the agent again, and it takes the store's",
             )
-
-
-def _kind(name: str) -> int | None:
-    return None if is_probe(name) else sealed_kind(name)

@@ -1,0 +1,122 @@
+"""Key change: another ring for a database and all its stores, or the same under another key of the operator's.
+
+A slot is in every store before the state folder has it, so whatever an agent seals with a new root can be opened from
+any store that holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from replicator.core.errors import KeyRefused, ObjectExists, StoreError
+from replicator.core.key_ring import KeyRing, Root, rotated, unwrap, without_roots
+from replicator.core.names import KeyName
+from replicator.core.operator_key import KEY_SIZE
+from replicator.core.seal import KEY_ID_SIZE
+from replicator.keys import KeySource, keep_slot, kept_slot, ring_in, slots_in, wrapped
+from replicator.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolders:
+    """Who has the ring: ``stores``, as they are, and ``path`` in the state folder, if the database is known here."""
+
+    stores: Sequence[Store]
+    source: KeySource
+    path: str | None = None
+
+    def ring(self) -> KeyRing:
+        """The newest of all. Raises KeyRefused."""
+        keys = self.source.read()
+        found: list[KeyRing] = []
+        slot = kept_slot(self.path) if self.path is not None else None
+        if slot is not None and self.path is not None:
+            found.append(unwrap(slot, self.path, keys))
+        for store in self.stores:
+            there = ring_in(store, keys)
+            if there is not None:
+                found.append(there[0])
+        if not found:
+            raise KeyRefused(
+                f"{self.stores[0].url} has no key ring: it is not encrypted",
+                hint="see docs/OPERATIONS.md, Keys",
+            )
+        return max(found, key=lambda ring: ring.number)
+
+    def publish(self, ring: KeyRing, source: KeySource | None = None) -> bytes:
+        """Put *ring* where it belongs, wrapped by the first key of *source*; returns its slot."""
+        slot = wrapped(ring, source or self.source)
+        for store in self.stores:
+            try:
+                store.put(str(KeyName(ring.number)), slot)
+            except ObjectExists:
+                raise KeyRefused(
+                    f"{store.url} holds a key ring number {ring.number} already",
+                    hint="somebody else is at it: try again",
+                ) from None
+        if self.path is not None:
+            keep_slot(self.path, slot)
+        return slot
+
+    def forget_slots(self, below: int) -> list[str]:
+        """Delete older slots; returns those that a store does not let go of."""
+        kept: list[str] = []
+        for store in self.stores:
+            for name in slots_in(store):
+                if name.number < below:
+                    try:
+                        store.delete(str(name))
+                    except StoreError as exc:
+                        log.warning(
+                            "slot.kept", extra={"store": store.url, "key": str(name), "error": str(exc)}
+                        )
+                        kept.append(f"{store.url} {name}")
+        return kept
+
+
+def rotate(holders: KeyHolders, wall: int) -> KeyRing:
+    """One more root, which seals what is new; what is old stays readable."""
+    ring = rotated(holders.ring(), wall, secrets.token_bytes(KEY_SIZE), secrets.token_bytes(KEY_ID_SIZE))
+    holders.publish(ring)
+    return ring
+
+
+def begin_rekey(holders: KeyHolders, wall: int) -> KeyRing:
+    """A new root, and a new key for the hashes of chunks."""
+    ring = rotated(holders.ring(), wall, secrets.token_bytes(KEY_SIZE), secrets.token_bytes(KEY_ID_SIZE))
+    dedup = Root(secrets.token_hex(KEY_ID_SIZE), wall, secrets.token_bytes(KEY_SIZE))
+    ring = replace(ring, dedup=dedup)
+    holders.publish(ring)
+    return ring
+
+
+def is_rekeying(ring: KeyRing) -> bool:
+    """Whether the newest root came by ``begin_rekey``, so that what it does not seal yet is left over from that."""
+    return len(ring.roots) > 1 and ring.dedup.created == ring.active.created
+
+
+def end_rekey(holders: KeyHolders, ring: KeyRing) -> KeyRing:
+    """Only the active root is left: who had the others can open nothing any more."""
+    ended = without_roots(ring, {each.key_id for each in ring.roots})
+    holders.publish(ended)
+    holders.forget_slots(ended.number)
+    return ended
+
+
+def change_operator_key(holders: KeyHolders, new: KeySource) -> tuple[KeyRing, list[str]]:
+    """The same ring, opened by the first key of *new* from now on. Returns the slots that the old key still opens,
+    since their store does not let go of them."""
+    ring = holders.ring()
+    ring = replace(ring, number=ring.number + 1)
+    new.read()  # refuses what is no key before anything is changed
+    holders.publish(ring, new)
+    kept: list[str] = []
+    with contextlib.suppress(StoreError):
+        kept = holders.forget_slots(ring.number)
+    return ring, kept

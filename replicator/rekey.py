@@ -1,0 +1,86 @@
+"""Rekey: everything in a store comes to be sealed under the active key, object by object; it can be stopped at any.
+
+An object is put again as the next revision, read back, and only then the one before is deleted. Whoever reads
+meanwhile finds either. What is left is found by looking, so a second run goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from replicator.core.errors import Interrupted, ObjectNotFound, StoreDenied
+from replicator.store.sealed import SealedStore
+
+log = logging.getLogger(__name__)
+
+# Objects under way at once: each is some mebibytes in memory, and three requests.
+JOBS = 4
+
+
+@dataclass(slots=True)
+class Rekeyed:
+    """``kept``: objects that were sealed anew, and whose old revision the store does not let go of."""
+
+    looked_at: int = 0
+    sealed_anew: int = 0
+    kept: int = 0
+
+
+def rekey(
+    store: SealedStore, active: str, *, report: Callable[[Rekeyed], None], cancelled: Callable[[], bool]
+) -> Rekeyed:
+    """Seal anew what is not sealed under key *active*. Passes repeat until one finds nothing to do, since an agent may
+    put objects meanwhile. Raises Interrupted."""
+    done = Rekeyed()
+    while True:
+        before = done.sealed_anew
+        with ThreadPoolExecutor(JOBS, thread_name_prefix="rekey") as pool:
+            names = (each.name for each in store.list(""))
+            while batch := list(islice(names, 64 * JOBS)):
+                if cancelled():
+                    raise Interrupted("the rekeying was stopped; run it again to go on")
+                for anew, kept in pool.map(lambda name: _one(store, name, active), batch):
+                    done.looked_at += 1
+                    done.sealed_anew += anew
+                    done.kept += kept
+                report(done)
+        if done.sealed_anew == before:
+            return done
+
+
+def _one(store: SealedStore, name: str, active: str) -> tuple[int, int]:
+    try:
+        if store.key_of(name) in (None, active):
+            return 0, 0
+        store.seal_anew(name)
+    except ObjectNotFound:
+        return 0, 0  # pruned meanwhile
+    except StoreDenied as exc:
+        log.warning("object.kept", extra={"store": store.url, "key": name, "error": str(exc)})
+        return 1, 1
+    return 1, 0
+
+
+def keys_in_use(store: SealedStore) -> dict[str, int]:
+    """How many objects are sealed with each key, by its id."""
+    found: dict[str, int] = {}
+    with ThreadPoolExecutor(JOBS, thread_name_prefix="rekey") as pool:
+        for key in pool.map(lambda name: _key_of(store, name), _names(store)):
+            if key is not None:
+                found[key] = found.get(key, 0) + 1
+    return found
+
+
+def _names(store: SealedStore) -> Iterator[str]:
+    return (each.name for each in store.list(""))
+
+
+def _key_of(store: SealedStore, name: str) -> str | None:
+    try:
+        return store.key_of(name)
+    except ObjectNotFound:
+        return None
