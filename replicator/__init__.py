@@ -121,7 +121,8 @@ def restore(
     ProofFailed, StoreError, UsageError, Interrupted.
     """
     from replicator.cli import asked
-    from replicator.restore import RestoreOptions, read_repository, restore_chosen
+    from replicator.repository import read_repository
+    from replicator.restore import RestoreOptions, restore_chosen
 
     if timestamp is not None and txid is not None:
         raise UsageError("timestamp and txid are two targets", hint="give one of them")

@@ -172,6 +172,8 @@ class Follower:
             return  # the state folder may be another agent's
         if self._follow is not None:
             self._watcher.disarm(self._watched_path)
+        for line in self._lines:
+            line.ship.close()
         with contextlib.suppress(ReplicatorError, OSError):
             self._status.write(stopped=True)
         self._spool.close()

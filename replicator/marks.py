@@ -37,7 +37,8 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """One store. ``protected`` is its newest complete full of the current generation."""
+    """One store. ``protected`` is its newest complete full of the current generation; ``rolled_back`` says when it was
+    found to know less than it had acknowledged, and what."""
 
     url: str
     shipped: Position | None = None
@@ -47,6 +48,7 @@ class StoreState:
     protected: Position | None = None
     unprotected_since: int = 0
     lapsed: bool = False
+    rolled_back: str = ""
     segments: int = 0
     bytes_shipped: int = 0
 

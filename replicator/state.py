@@ -47,10 +47,12 @@ class RunningGeneration:
 
 @dataclass(frozen=True, slots=True)
 class StoreMemory:
-    """What we last knew of a store, written lazily: the store itself is asked at start."""
+    """What we last knew of a store, written lazily: the store itself is asked at start. ``shipped``: what it had
+    acknowledged; one that knows less was rolled back."""
 
     full: tuple[GenerationId, int] | None = None
     lapsed: bool = False
+    shipped: tuple[GenerationId, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,10 @@ class StateFolder:
 
     def load_store(self, url: str) -> StoreMemory:
         loaded = read_json(self._store_path(url)) or {}
-        full = loaded.get("full")
         return StoreMemory(
-            full=(GenerationId(full[0]), int(full[1])) if full else None, lapsed=bool(loaded.get("lapsed"))
+            full=_point(loaded.get("full")),
+            lapsed=bool(loaded.get("lapsed")),
+            shipped=_point(loaded.get("shipped")),
         )
 
     def save_store(self, url: str, memory: StoreMemory) -> None:
@@ -220,6 +223,10 @@ class StateFolder:
 
     def _store_path(self, url: str) -> str:
         return os.path.join(self.folder, "stores", hashlib.sha256(url.encode()).hexdigest()[:16] + ".json")
+
+
+def _point(loaded: Any) -> tuple[GenerationId, int] | None:
+    return (GenerationId(loaded[0]), int(loaded[1])) if loaded else None
 
 
 def _record(loaded: dict[str, Any]) -> GenerationRecord:

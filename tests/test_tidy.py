@@ -32,6 +32,7 @@ LAYER_OF_HEAD = {
             "heap",
             "keys",
             "pulse",
+            "repository",
         ),
         "edge",
     ),

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
-from replicator.core.names import FullName
+from replicator.core.names import BackupName, FullName
 from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
 from replicator.key_change import KeyHolders
 from replicator.keys import KeySource, unlocked
-from replicator.restore import Chosen, Repository, Target, choose, newest_point, window
+from replicator.repository import Repository, newest_point, window
+from replicator.restore import Chosen, Target, choose
 from replicator.state import default_state_folder
 from replicator.status import read_status
 from replicator.store import connect
@@ -182,14 +183,19 @@ def require_at_least(repository: Repository, wanted: Position) -> None:
         )
 
 
-def find_backup(repository: Repository, wanted: str) -> FullName:
-    """The full backup whose id begins with *wanted*."""
-    found = [
-        full
-        for listing in repository.catalogue.generations
-        for full in listing.fulls
-        if full.backup_id.startswith(wanted)
+def find_backup(repository: Repository, wanted: str) -> BackupName:
+    """The backup whose id begins with *wanted*; or the `latest` one, the `oldest`, or the `last-full`."""
+    every: list[BackupName] = [
+        backup for listing in repository.catalogue.generations for backup in listing.backups
     ]
+    fulls: list[BackupName] = [each for each in every if isinstance(each, FullName)]
+    named = {"latest": every[-1:], "oldest": every[:1], "last-full": fulls[-1:]}
+    if wanted in named:
+        found = named[wanted]
+    else:
+        # The id of a full may be the beginning of an incremental's: who gives all of it means the full.
+        exact = [each for each in every if each.backup_id == wanted]
+        found = exact or [each for each in every if each.backup_id.startswith(wanted)]
     if not found:
         raise TargetUnreachable(f"there is no backup {wanted!r} at {repository.store.url}", hint="see `ls`")
     if len(found) > 1:
@@ -221,5 +227,5 @@ def target_of(
     )
 
 
-def backup_target(full: FullName) -> Target:
-    return Target(txid=full.txid, generation=GenerationId(full.generation))
+def backup_target(backup: BackupName) -> Target:
+    return Target(txid=backup.txid, generation=GenerationId(backup.generation))

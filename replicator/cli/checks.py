@@ -19,7 +19,7 @@ from replicator.core.errors import (
 from replicator.core.times import format_time
 from replicator.enlist import is_of, lease_text, newest_lease
 from replicator.files import free_bytes, lies_within, lock_holder
-from replicator.restore import newest_point, read_repository
+from replicator.repository import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
 from replicator.source.database import Database
 from replicator.source.version import has_reset_bug, version_text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator.core.position import parse_generation, parse_position, parse_txid
-from replicator.core.quantities import parse_duration, parse_size
+from replicator.core.quantities import parse_duration, parse_share, parse_size
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -32,3 +32,4 @@ GENERATION = _Kind("generation", parse_generation)
 POSITION = _Kind("position", parse_position)
 DURATION = _Kind("duration", parse_duration)
 SIZE = _Kind("size", parse_size)
+SHARE = _Kind("share", parse_share)

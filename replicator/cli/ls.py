@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +15,20 @@ from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, columns, count_text, screen_of, size_text
 from replicator.core.catalogue import GenerationListing
 from replicator.core.errors import ObjectCorrupt, ReplicatorError, RepositoryNotFound
-from replicator.core.full import decode_manifest
-from replicator.core.names import FullName, SegmentName
+from replicator.core.full import Manifest
+from replicator.core.incremental import Incremental
+from replicator.core.names import BackupName, FullName, IncrementalName, LogName, SegmentName
 from replicator.core.times import format_time
-from replicator.restore import (
+from replicator.repository import (
     Repository,
     RestorePoint,
-    last_segment,
+    newest_carried,
     newest_point,
     oldest_point,
     read_repository,
 )
 from replicator.store import Store
 
-# A manifest is read for its exact time and the size of its database as long as that costs next to nothing.
-MANIFEST_BYTES_CHEAP = 1 << 20
 STRAYS_SHOWN = 5
 
 
@@ -47,7 +47,9 @@ class Filter:
 @click.command(cls=Verb)
 @click.argument("source", required=False)
 @click.option(
-    "--kind", type=click.Choice(["full", "segment"]), help="Only these; segments are listed one by one."
+    "--kind",
+    type=click.Choice(["full", "incremental", "log", "segment"]),
+    help="Only these; segments are listed one by one.",
 )
 @click.option("--since", metavar="TIME", help="Only what was committed at or after this time.")
 @click.option("--until", metavar="TIME", help="Only what was committed at or before this time.")
@@ -169,10 +171,13 @@ def window_of(repository: Repository) -> dict[str, Any] | None:
 def describe(repository: Repository, chosen: Filter) -> dict[str, Any]:
     """``replicator-listing``: {store, repository, window, generations[], strays[]}.
 
-    A generation is {generation, began, reason, previous, fulls[], tail, segments[], problem}; a full {id,
-    position, committed, object_bytes, database_bytes, stored_bytes}, the last two null where they would cost
-    a large read; ``tail`` {count, bytes, txid_first, txid_last, first, last} or null; ``segments`` only with
-    --kind segment, {name, txid_first, part, bytes, committed}. ``problem`` names what could not be read.
+    A generation is {generation, began, reason, previous, fulls[], incrementals[], logs[], tail, segments[], problem}; a
+    full {id, position, committed, verified, object_bytes, database_bytes, plain_bytes, stored_bytes, chunks,
+    chunks_new}, an incremental {id, position, committed, verified, parent, object_bytes, database_bytes, pages,
+    plain_bytes, stored_bytes}, of which all from database_bytes on are null where the manifest cannot be read;
+    ``verified`` is written, checksummed or restored. A log {name, txid_first, txid_last, bytes, committed}; ``tail``
+    {count, bytes, txid_first, txid_last, first, last} or null; ``segments`` only with --kind segment, {name,
+    txid_first, part, bytes, committed}. ``problem`` names what could not be read.
     """
     catalogue = repository.catalogue
     return {
@@ -205,13 +210,24 @@ def _generation(repository: Repository, listing: GenerationListing, chosen: Filt
                 segments.append(found)
     elif chosen.kind is None and listing.segments:
         tail, problem = _attempt(lambda: _tail(repository, listing))
-    fulls = [] if chosen.kind == "segment" else [_full(repository, each) for each in listing.fulls]
+
+    def of_kind(kind: str, found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return (
+            [each for each in found if chosen.covers(each.pop("micros"))]
+            if chosen.kind in (None, kind)
+            else []
+        )
+
     return {
         "generation": listing.generation,
         "began": format_time(record.began) if record else None,
         "reason": record.reason if record else None,
         "previous": record.previous if record else None,
-        "fulls": [each for each in fulls if chosen.covers(each.pop("micros"))],
+        "fulls": of_kind("full", (_full(repository, each) for each in listing.fulls)),
+        "incrementals": of_kind(
+            "incremental", (_incremental(repository, each) for each in listing.incrementals)
+        ),
+        "logs": of_kind("log", (_log(repository, each) for each in listing.logs)),
         "tail": tail,
         "segments": segments,
         "problem": problem,
@@ -219,22 +235,50 @@ def _generation(repository: Repository, listing: GenerationListing, chosen: Filt
 
 
 def _full(repository: Repository, name: FullName) -> dict[str, Any]:
-    size = repository.catalogue.sizes[str(name)]
-    observed, database_bytes, stored_bytes = name.time, None, None
-    if size <= MANIFEST_BYTES_CHEAP:
-        try:
-            head = decode_manifest(repository.store.get(str(name)), str(name))
-            observed, database_bytes, stored_bytes = head.observed, head.database_bytes, head.stored_bytes
-        except ReplicatorError:
-            pass  # its name says the rest; whoever restores it is told
+    found: Manifest | None = None
+    with contextlib.suppress(ReplicatorError):  # its name says the rest; whoever restores it is told
+        found = repository.manifest(name)
+    return {
+        **_backup(repository, name, found),
+        "chunks": found.chunks if found else None,
+        "chunks_new": found.chunks_new if found else None,
+    }
+
+
+def _incremental(repository: Repository, name: IncrementalName) -> dict[str, Any]:
+    found: Incremental | None = None
+    with contextlib.suppress(ReplicatorError):
+        found = repository.incremental(name)
+    return {
+        **_backup(repository, name, found),
+        "parent": found.parent if found else None,
+        "pages": found.pages_stored if found else None,
+    }
+
+
+def _backup(repository: Repository, name: BackupName, found: Manifest | Incremental | None) -> dict[str, Any]:
+    observed = found.observed if found else name.time
     return {
         "id": name.backup_id,
         "position": f"{name.generation}/{name.txid:016x}",
         "committed": format_time(observed),
-        "object_bytes": size,
-        "database_bytes": database_bytes,
-        "stored_bytes": stored_bytes,
+        "verified": repository.catalogue.grade(name.backup_id),
+        "object_bytes": repository.catalogue.sizes[str(name)],
+        "database_bytes": found.database_bytes if found else None,
+        "plain_bytes": found.plain_bytes if found else None,
+        "stored_bytes": found.stored_bytes if found else None,
         "micros": observed,
+    }
+
+
+def _log(repository: Repository, name: LogName) -> dict[str, Any]:
+    return {
+        "name": str(name),
+        "txid_first": f"{name.txid_first:016x}",
+        "txid_last": f"{name.txid_last:016x}",
+        "bytes": repository.catalogue.sizes[str(name)],
+        "committed": format_time(name.time),
+        "micros": name.time,
     }
 
 
@@ -254,7 +298,7 @@ def _segment(repository: Repository, name: SegmentName) -> dict[str, Any]:
 
 
 def _tail(repository: Repository, listing: GenerationListing) -> dict[str, Any]:
-    last = last_segment(repository, listing)[-1].header
+    last = newest_carried(repository, listing).headers[-1]
     return {
         "count": len(listing.segments),
         "bytes": sum(repository.catalogue.sizes[str(each)] for each in listing.segments),
@@ -294,20 +338,40 @@ def _print(screen: Screen, document: dict[str, Any]) -> None:
         screen.result(f"{count_text(len(strays), 'stray object')}, not ours and not used: {shown}")
 
 
-def _print_objects(screen: Screen, generation: dict[str, Any]) -> None:
-    rows = [("  FULL", "COMMITTED", "STORED", "DATABASE")] if generation["fulls"] else []
-    for full in generation["fulls"]:
-        stored, whole = full["stored_bytes"], full["database_bytes"]
+def _print_backups(screen: Screen, word: str, backups: list[dict[str, Any]]) -> None:
+    """With what was stored for each, how small that is, and how much of the database it could refer to."""
+    rows = [(f"  {word}", "COMMITTED", "STORED", "SMALLER", "NEW", "DATABASE", "VERIFIED")]
+    for each in backups:
+        stored, plain = each["stored_bytes"], each["plain_bytes"]
+        whole, chunks = each["database_bytes"], each.get("chunks")
+        new = f"{each['chunks_new'] / chunks:.0%}" if chunks else "-"
+        if each.get("pages") is not None:
+            new = count_text(each["pages"], "page")
         rows.append(
             (
-                f"  {full['id']}",
-                full["committed"],
-                size_text(full["object_bytes"] if stored is None else stored),
+                f"  {each['id']}",
+                each["committed"],
+                size_text(each["object_bytes"] if stored is None else stored),
+                f"{plain / stored:.1f}×" if stored and plain else "-",
+                new,
                 "-" if whole is None else size_text(whole),
+                each["verified"],
             )
         )
-    for line in columns(rows, right=frozenset((2, 3))):
+    for line in columns(rows, right=frozenset((2, 3, 4, 5))) if backups else ():
         screen.result(line)
+
+
+def _print_objects(screen: Screen, generation: dict[str, Any]) -> None:
+    for word, key in (("FULL", "fulls"), ("INCREMENTAL", "incrementals")):
+        _print_backups(screen, word, generation[key])
+    logs = generation["logs"]
+    if logs:
+        whole = size_text(sum(each["bytes"] for each in logs))
+        screen.result(
+            f"  {count_text(len(logs), 'log')}, {whole}: txid {logs[0]['txid_first']} to {logs[-1]['txid_last']}, "
+            f"{logs[0]['committed']} to {logs[-1]['committed']}"
+        )
     rows = [("  SEGMENT", "COMMITTED", "SIZE", "")] if generation["segments"] else []
     for each in generation["segments"]:
         rows.append((f"  {each['name']}", each["committed"] or "unreadable", size_text(each["bytes"]), ""))

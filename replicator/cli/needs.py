@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from replicator.cli.screen import count_text, size_text, time_text
 from replicator.core.full import Manifest, decode_manifest, read_tables
-from replicator.core.names import FullName, SegmentName
+from replicator.core.names import CarrierName, FullName, IncrementalName, LogName, SegmentName
 from replicator.core.times import format_time
-from replicator.restore import Chosen, Repository, RestorePoint
+from replicator.repository import Repository, RestorePoint
+from replicator.restore import Chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """``full_bytes`` are those of the chunks and the manifest, ``segments`` those that names promise."""
+    """``full_bytes`` are those of the chunks and the manifest; ``sizes`` are those of all objects, by name."""
 
     point: RestorePoint
     full: FullName
     manifest: Manifest
     full_bytes: int
-    segments: tuple[SegmentName, ...]
-    segment_bytes: int
+    incrementals: tuple[IncrementalName, ...]
+    incremental_bytes: int
+    carriers: tuple[CarrierName, ...]
+    sizes: Mapping[str, int]
     notes: tuple[str, ...]
 
     @property
     def transactions(self) -> int:
-        return self.point.position.txid - self.full.txid
+        return self.point.position.txid - (
+            self.incrementals[-1].txid if self.incrementals else self.full.txid
+        )
 
     def document(self) -> dict[str, Any]:
-        """{position, committed, not_before, full {id, bytes, database_bytes}, segments {count, first, last,
-        bytes}, transactions, bytes, notes[]}; first and last are names of objects, null without any."""
+        """{position, committed, not_before, full {id, bytes, database_bytes}, incrementals {ids[], bytes}, logs and
+        segments {count, first, last, bytes}, transactions, bytes, notes[]}; first and last are names of objects, null
+        without any."""
         return {
             "position": str(self.point.position),
             "committed": format_time(self.point.observed),
@@ -40,15 +47,26 @@ class Needs:
                 "bytes": self.full_bytes,
                 "database_bytes": self.manifest.database_bytes,
             },
-            "segments": {
-                "count": len(self.segments),
-                "first": str(self.segments[0]) if self.segments else None,
-                "last": str(self.segments[-1]) if self.segments else None,
-                "bytes": self.segment_bytes,
+            "incrementals": {
+                "ids": [each.backup_id for each in self.incrementals],
+                "bytes": self.incremental_bytes,
             },
+            "logs": self._carrier_document(LogName),
+            "segments": self._carrier_document(SegmentName),
             "transactions": self.transactions,
-            "bytes": self.full_bytes + self.segment_bytes,
+            "bytes": self.full_bytes
+            + self.incremental_bytes
+            + sum(self.sizes[str(each)] for each in self.carriers),
             "notes": list(self.notes),
+        }
+
+    def _carrier_document(self, kind: type[CarrierName]) -> dict[str, Any]:
+        found = [each for each in self.carriers if isinstance(each, kind)]
+        return {
+            "count": len(found),
+            "first": str(found[0]) if found else None,
+            "last": str(found[-1]) if found else None,
+            "bytes": sum(self.sizes[str(each)] for each in found),
         }
 
     def rows(self, now: int) -> list[tuple[str, str]]:
@@ -61,19 +79,25 @@ class Needs:
                 f"{size_text(self.manifest.database_bytes)}",
             ),
         ]
-        if self.segments:
-            rows += [
-                ("segments", f"{count_text(len(self.segments), 'object')}, {size_text(self.segment_bytes)}"),
-                ("  first", str(self.segments[0])),
-                ("  last", str(self.segments[-1])),
-            ]
+        if self.incrementals:
+            count = count_text(len(self.incrementals), "object")
+            rows.append(("incrementals", f"{count}, {size_text(self.incremental_bytes)}"))
+            rows += [("", each.backup_id) for each in self.incrementals]
+        for word, kind in (("logs", LogName), ("segments", SegmentName)):
+            found = self._carrier_document(kind)
+            if found["count"]:
+                rows += [
+                    (word, f"{count_text(found['count'], 'object')}, {size_text(found['bytes'])}"),
+                    ("  first", found["first"]),
+                    ("  last", found["last"]),
+                ]
         rows.append(("apply", count_text(self.transactions, "transaction")))
         rows += [("note", note) for note in self.notes]
         return rows
 
 
 def needs_of(repository: Repository, chosen: Chosen) -> Needs:
-    """Reads the manifest of the full and its tables."""
+    """Reads the manifests of the backups, and the tables of the full."""
     name = str(chosen.plan.full)
     manifest = decode_manifest(repository.store.get(name), name)
     frames = {run.frame for table in read_tables(manifest, repository.store.get_range) for run in table.runs}
@@ -83,7 +107,11 @@ def needs_of(repository: Repository, chosen: Chosen) -> Needs:
         full=chosen.plan.full,
         manifest=manifest,
         full_bytes=sum(frame.stored_bytes for frame in frames) + sizes[name],
-        segments=chosen.plan.segments,
-        segment_bytes=sum(sizes[str(each)] for each in chosen.plan.segments),
+        incrementals=chosen.plan.incrementals,
+        incremental_bytes=sum(
+            sizes[str(each)] + repository.incremental(each).stored_bytes for each in chosen.plan.incrementals
+        ),
+        carriers=chosen.plan.carriers,
+        sizes=sizes,
         notes=chosen.notes,
     )

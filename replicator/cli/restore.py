@@ -18,16 +18,8 @@ from replicator.cli.signals import STOPPING, Asked, handled
 from replicator.core.errors import Interrupted, RepositoryNotFound, UsageError
 from replicator.core.position import GenerationId, Position
 from replicator.core.times import format_time
-from replicator.restore import (
-    JOBS,
-    Chosen,
-    Repository,
-    RestoreOptions,
-    RestoreResult,
-    Target,
-    read_repository,
-    restore_chosen,
-)
+from replicator.repository import Repository, read_repository
+from replicator.restore import JOBS, Chosen, RestoreOptions, RestoreResult, Target, restore_chosen
 from replicator.restore.destination import check_destination
 
 

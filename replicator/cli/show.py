@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -15,9 +16,12 @@ from replicator.cli.needs import needs_of
 from replicator.cli.screen import Screen, columns, screen_of, time_text
 from replicator.core.catalogue import GenerationListing
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.position import Position, parse_generation, parse_position, parse_txid
+from replicator.core.position import parse_generation, parse_position, parse_txid
 from replicator.core.times import format_time
-from replicator.restore import Repository, RestorePoint, Target, read_repository
+from replicator.core.unit import Unit
+from replicator.repository import Carried, Repository, RestorePoint, read_repository
+from replicator.repository.points import point_in
+from replicator.restore import Target
 
 _BACKUP_ID = re.compile(r"\d{8}T\d{0,6}(Z(-[0-9a-f]{0,16}(-[0-9a-f]{0,16})?)?)?")
 _SIXTEEN = re.compile(r"[0-9a-fA-F]{16}")
@@ -84,27 +88,38 @@ def _target(screen: Screen, repository: Repository, wanted: str, now: int) -> Ta
 def neighbours(
     repository: Repository, listing: GenerationListing, txid: int
 ) -> tuple[RestorePoint | None, RestorePoint | None]:
-    """The restore points of the generation just before and just after *txid*; reads three segments and two
+    """The restore points of the generation just before and just after *txid*; reads three logs or segments and two
     manifests at most. What is damaged has no restore points to show."""
-    number = max((i for i, each in enumerate(listing.segments) if each.txid_first <= txid), default=0)
+    carriers = listing.carriers
+    number = max((i for i, each in enumerate(carriers) if each.txid_first <= txid), default=0)
     points: dict[int, RestorePoint] = {}
-    for name in listing.segments[max(number - 1, 0) : number + 2]:
+    for name in carriers[max(number - 1, 0) : number + 2]:
         with contextlib.suppress(ObjectCorrupt):
-            for unit in repository.units(name):
-                for entry in unit.entries if unit.header.commits else ():
-                    position = Position(listing.generation, entry.txid)
-                    points[entry.txid] = RestorePoint(
-                        position, entry.observed, entry.not_before, entry.pages_after
-                    )
-    fulls = {full.txid: full for full in listing.fulls}
-    oldest = min(fulls)
-    there = sorted({each for each in points if each >= oldest} | set(fulls))
+            for unit in _units_around(repository.carried(name), txid):
+                for index in range(len(unit.entries) if unit.header.commits else 0):
+                    point = point_in(unit, index)
+                    points[point.position.txid] = point
+    backups = {each.txid: each for each in listing.backups}
+    oldest = min(backups)
+    there = sorted({each for each in points if each >= oldest} | set(backups))
 
-    def point(number: int | None) -> RestorePoint | None:
+    def found(number: int | None) -> RestorePoint | None:
         if number is None or number in points:
             return None if number is None else points[number]
-        return repository.full_point(fulls[number])
+        return repository.backup_point(backups[number])
 
     before = next((each for each in reversed(there) if each < txid), None)
     after = next((each for each in there if each > txid), None)
-    return point(before), point(after)
+    return found(before), found(after)
+
+
+def _units_around(carried: Carried, txid: int) -> Iterator[Unit]:
+    """The units just before, at and just after *txid*; of a transaction in parts all of them."""
+    near = [
+        number
+        for number, header in enumerate(carried.headers)
+        if header.txid_first <= txid + 1 and header.txid_last >= txid - 1
+    ]
+    first, last = (near[0], near[-1]) if near else (len(carried) - 1, len(carried) - 1)
+    for number in range(max(first - 1, 0), min(last + 2, len(carried))):
+        yield carried.unit(number)

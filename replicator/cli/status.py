@@ -28,7 +28,7 @@ from replicator.core.times import format_time
 from replicator.deadline import ask_all
 from replicator.enlist import is_of, newest_lease
 from replicator.files import lock_holder, read_json
-from replicator.restore import read_repository
+from replicator.repository import read_repository
 from replicator.status import read_status
 
 # Whoever asks wants to know about the agent first; a store that is away shall not keep that back.
@@ -274,6 +274,8 @@ def _store_rows(store: dict[str, Any]) -> list[tuple[str, str]]:
         other = "" if writer["this_agent"] else "ANOTHER AGENT: "
         since = f"since {writer['since']} (epoch {writer['epoch']})"
         rows.append(("  writer", f"{other}process {writer['process']} on {writer['host']}, {since}"))
+    if store.get("rolled_back"):
+        rows.append(("  ROLLED BACK", store["rolled_back"]))
     if store.get("error"):
         rows.append(("  error", f"{store['error']['at']}: {store['error']['message']}"))
     lapsed = "; LAPSED: what was queued is dropped, a full backup has to follow" if store["lapsed"] else ""

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from replicator.core.names import (
+    BackupName,
+    CarrierName,
     EventName,
     FullName,
     GenerationName,
+    IncrementalName,
     KeyName,
     LeaseName,
+    LogName,
     ObjectName,
     PackName,
     SegmentName,
@@ -30,7 +34,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class GenerationListing:
-    """What lies in a store of one generation; fulls and segments ascend by txid.
+    """What lies in a store of one generation; all ascend by txid.
 
     ``record`` is None where the generation's record is missing: its objects are usable all the same.
     """
@@ -39,6 +43,27 @@ class GenerationListing:
     record: GenerationRecord | None
     fulls: tuple[FullName, ...]
     segments: tuple[SegmentName, ...]
+    incrementals: tuple[IncrementalName, ...] = ()
+    logs: tuple[LogName, ...] = ()
+
+    @property
+    def backups(self) -> tuple[BackupName, ...]:
+        """Fulls and incrementals; of two at one position the full is last."""
+        found: list[BackupName] = [*self.incrementals, *self.fulls]
+        return tuple(sorted(found, key=lambda each: each.txid))
+
+    @property
+    def carriers(self) -> tuple[CarrierName, ...]:
+        """What carries units, in their order: logs, and the segments that no log has taken over yet."""
+        left = [
+            segment
+            for segment in self.segments
+            if not any(log.txid_first <= segment.txid_first <= log.txid_last for log in self.logs)
+        ]
+        if not self.logs:
+            return self.segments
+        found: list[CarrierName] = [*self.logs, *left]
+        return tuple(sorted(found, key=lambda each: (each.txid_first, getattr(each, "part", 0))))
 
     @property
     def began(self) -> int:
@@ -72,6 +97,8 @@ class Catalogue:
 class _Collected:
     fulls: list[FullName] = field(default_factory=list)
     segments: list[SegmentName] = field(default_factory=list)
+    incrementals: list[IncrementalName] = field(default_factory=list)
+    logs: list[LogName] = field(default_factory=list)
 
 
 def read_listing(
@@ -103,6 +130,10 @@ def read_listing(
                 pass
             case EventName():
                 events.setdefault(name.backup_id, set()).add(name.event)
+            case IncrementalName():
+                collected.setdefault(name.generation, _Collected()).incrementals.append(name)
+            case LogName():
+                collected.setdefault(name.generation, _Collected()).logs.append(name)
             case PackName():
                 pass  # a pack counts through the manifests that name it
     generations = [
@@ -111,6 +142,8 @@ def read_listing(
             records.get(generation),
             tuple(sorted(found.fulls, key=lambda full: full.txid)),
             tuple(sorted(found.segments, key=lambda segment: (segment.txid_first, segment.part))),
+            tuple(sorted(found.incrementals, key=lambda each: (each.txid, each.txid_from))),
+            tuple(sorted(found.logs, key=lambda each: (each.txid_first, each.txid_last))),
         )
         for generation, found in collected.items()
     ]

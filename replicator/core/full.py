@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from replicator.core import varint
-from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
-from replicator.core.names import FullName, PackName, parse_name
+from replicator.core.errors import ObjectCorrupt
+from replicator.core.manifest import decode_said, encode_said
+from replicator.core.names import FullName
 from replicator.core.pack import Frame, PackUse, read_frame
 from replicator.core.position import GenerationId, Position
-from replicator.core.unit import TRAILER_SIZE
 from replicator.core.varint import Reader
 
-MANIFEST_MAGIC = b"RPLFULL"
-VERSION = 1
+MAGIC = b"RPLFULL"
 HASH_SIZE = 32
 
 # Two fulls of a board a thousand operations apart share most of their chunks at 4 KiB, few at 64 KiB;
@@ -38,18 +34,12 @@ FRAME_CHUNKS = 16
 # Of a gibibyte in chunks of 16 KiB; a table is some 2.5 MB then.
 TABLE_CHUNKS = 1 << 16
 
-_HEAD = struct.Struct(">7sBI")  # magic, version, length of the JSON
-HEAD_SIZE = _HEAD.size
-_PAGES_MAX = 0xFFFFFFFE
 # What a reader may have to hold of one frame follows from it: far above what we write.
 _CHUNK_BYTES_MAX = 1 << 20
-# 80 bytes of names for 8 MiB of database, so this is a hundred terabytes.
-MANIFEST_BYTES_MAX = 1 << 30
 _TABLE_HEAD = struct.Struct(">I")  # length of the locators
 _LOCATOR_BYTES_MAX = 6 * 10
 
 SHA256 = "sha256"
-_HASHES = re.compile(r"sha256|hmac-sha256:[0-9a-f]{16}")
 
 
 def chunk_bytes_for(page_size: int) -> int:
@@ -136,56 +126,16 @@ def chunk_hash(content: bytes | memoryview, key: bytes | None = None) -> bytes:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Its final bytes."""
-    said = asdict(manifest)
-    said["packs"] = [[pack.name, pack.size_bytes] for pack in manifest.packs]
-    said["tables"] = [
-        [each.pack, each.offset, each.stored_bytes, each.plain_bytes] for each in manifest.tables
-    ]
-    text = json.dumps(said, indent=1).encode()
-    body = _HEAD.pack(MANIFEST_MAGIC, VERSION, len(text)) + text
-    return body + digest_of(body, str(manifest.name))
+    return encode_said(MAGIC, manifest, str(manifest.name))
 
 
 def decode_manifest(data: bytes, name: str) -> Manifest:
     """The inverse; *name* is the object's name and must be the one the manifest's own values spell."""
-    if len(data) < HEAD_SIZE + DIGEST_SIZE:
-        raise ObjectCorrupt(f"{name} is cut off after {len(data)} bytes", name=name)
-    magic, version, text_bytes = _HEAD.unpack_from(data)
-    if magic != MANIFEST_MAGIC:
-        raise ObjectCorrupt(f"{name} is not a manifest: it does not begin with RPLFULL", name=name)
-    if version != VERSION:
-        raise FormatTooNew(
-            f"{name} is of format {version}, this program reads format {VERSION}",
-            hint="use a newer version of replicator",
-        )
-    if not has_digest(data, name):
-        raise ObjectCorrupt(f"{name} does not have the digest it was written with", name=name)
-    if HEAD_SIZE + text_bytes + DIGEST_SIZE != len(data) or len(data) > MANIFEST_BYTES_MAX:
-        raise ObjectCorrupt(f"{name} does not have the length it says", name=name)
-    try:
-        manifest = _from_json(data[HEAD_SIZE:-DIGEST_SIZE])
-        proper = _is_proper(manifest) and str(manifest.name) == name
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise ObjectCorrupt(f"{name} has a header that is never written: {exc}", name=name) from exc
-    if not proper:
-        raise ObjectCorrupt(
-            f"{name} has a header that is never written, or lies under a name not its own", name=name
-        )
-    return manifest
+    return decode_said(data, name, MAGIC, lambda said: Manifest(**said), _is_proper)
 
 
-def _from_json(text: bytes) -> Manifest:
-    loaded: dict[str, Any] = json.loads(text)
-    packs = tuple(PackUse(name, size) for name, size in loaded.pop("packs"))
-    tables = tuple(Frame(*each) for each in loaded.pop("tables"))
-    return Manifest(packs=packs, tables=tables, **loaded)
-
-
-_INTEGERS = (
-    "txid", "epoch", "page_size", "pages", "chunk_bytes", "observed", "created", "chunks_new", "plain_bytes",
-    "stored_bytes",
-)  # fmt: skip
-_HEX = re.compile("[0-9a-f]+")
+_INTEGERS = ("chunk_bytes", "chunks_new")
+_HASHES = re.compile(r"sha256|hmac-sha256:[0-9a-f]{16}")
 
 
 def _is_proper(manifest: Manifest) -> bool:
@@ -193,36 +143,12 @@ def _is_proper(manifest: Manifest) -> bool:
     return (
         manifest.kind == "replicator-full"
         and all(type(getattr(manifest, each)) is int for each in _INTEGERS)
-        and all(
-            _HEX.fullmatch(getattr(manifest, each)) for each in ("repository", "chain", "checksum", "rolling")
-        )
-        and len(manifest.repository) == 32
-        and len(manifest.checksum) == len(manifest.rolling) == 16
-        and len(manifest.chain) == 2 * TRAILER_SIZE
-        and 512 <= manifest.page_size <= 65536
-        and manifest.page_size & (manifest.page_size - 1) == 0
-        and 0 < manifest.pages <= _PAGES_MAX
         and manifest.chunk_bytes % manifest.page_size == 0
         and 0 < manifest.chunk_bytes <= _CHUNK_BYTES_MAX
-        and 0 <= manifest.txid < 1 << 64
         and bool(_HASHES.fullmatch(manifest.hashes))
-        and _has_proper_places(manifest)
-    )
-
-
-def _has_proper_places(manifest: Manifest) -> bool:
-    return (
-        all(
-            isinstance(parse_name(pack.name), PackName) and type(pack.size_bytes) is int
-            for pack in manifest.packs
-        )
         and len(manifest.tables) == -(-manifest.chunks // TABLE_CHUNKS)
         and all(
-            all(type(value) is int for value in (each.pack, each.offset, each.stored_bytes, each.plain_bytes))
-            and 0 <= each.pack < len(manifest.packs)
-            and each.offset >= 0
-            and 0 < each.stored_bytes <= 2 * each.plain_bytes + 1024
-            and each.plain_bytes
+            each.plain_bytes
             <= _TABLE_HEAD.size + manifest.chunks_of(number) * (HASH_SIZE + _LOCATOR_BYTES_MAX)
             for number, each in enumerate(manifest.tables)
         )

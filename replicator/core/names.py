@@ -13,8 +13,11 @@ from replicator.core.position import GenerationId
 from replicator.core.times import compact_time, day_folder, parse_compact
 
 REPOSITORY = "repository.json"
+METADATA = "metadata.json"
 TAIL = "tail/"
 FULL = "full/"
+INCREMENTAL = "incremental/"
+LOG = "log/"
 GENERATIONS = "generations/"
 LEASES = "leases/"
 KEYS = "keys/"
@@ -64,17 +67,52 @@ class FullName:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class IncrementalName:
+    """Manifest of an incremental backup, onto the backup that stands at ``txid_from``."""
+
+    time: int
+    generation: GenerationId
+    txid_from: int
+    txid: int
+
+    @property
+    def backup_id(self) -> str:
+        return f"{compact_time(self.time)}-{self.generation}-{self.txid_from:016x}-{self.txid:016x}"
+
+    def __str__(self) -> str:
+        return f"{INCREMENTAL}{day_folder(self.time)}/{self.backup_id}.incremental"
+
+
+BackupName = FullName | IncrementalName
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class PackName:
-    """Chunks of a full backup that began at ``time``; ``nonce`` is 16 random hexadecimal digits."""
+    """Content of a backup that began at ``time``; ``nonce`` is 16 random hexadecimal digits, ``tree`` where it lies."""
 
     time: int
     generation: GenerationId
     txid: int
     nonce: str
+    tree: str = FULL
 
     def __str__(self) -> str:
         stem = f"{compact_time(self.time)}-{self.generation}-{self.txid:016x}-{self.nonce}"
-        return f"{FULL}{day_folder(self.time)}/{stem}.pack"
+        return f"{self.tree}{day_folder(self.time)}/{stem}.pack"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogName:
+    """The units of some minutes, from the first to the last of these transactions; ``time`` is that of the last."""
+
+    time: int
+    generation: GenerationId
+    txid_first: int
+    txid_last: int
+
+    def __str__(self) -> str:
+        stem = f"{compact_time(self.time)}-{self.generation}-{self.txid_first:016x}-{self.txid_last:016x}"
+        return f"{LOG}{day_folder(self.time)}/{stem}.log"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -101,7 +139,20 @@ class EventName:
         return f"{RECORDS}{self.backup_id}/{self.event}.json"
 
 
-ObjectName = GenerationName | LeaseName | KeyName | EventName | FullName | PackName | SegmentName
+CarrierName = LogName | SegmentName
+"""What carries units."""
+
+ObjectName = (
+    GenerationName
+    | LeaseName
+    | KeyName
+    | EventName
+    | FullName
+    | IncrementalName
+    | PackName
+    | LogName
+    | SegmentName
+)
 
 _G = r"(?P<generation>[0-9a-f]{16})"
 _STEM = rf"(?P<day>\d{{4}}/\d{{2}}/\d{{2}})/(?P<time>\d{{8}}T\d{{6}}Z)-{_G}-(?P<txid>[0-9a-f]{{16}})"
@@ -111,7 +162,10 @@ _KEY_RE = re.compile(r"keys/(?P<number>\d{8})\.json")
 _ID = r"\d{8}T\d{6}Z-[0-9a-f]{16}-[0-9a-f]{16}(-[0-9a-f]{16})?"
 _EVENT_RE = re.compile(rf"records/(?P<backup_id>{_ID})/(?P<event>[a-z]+(-[0-9TZ]+)?)\.json")
 _FULL_RE = re.compile(rf"full/{_STEM}\.full")
-_PACK_RE = re.compile(rf"full/{_STEM}-(?P<nonce>[0-9a-f]{{16}})\.pack")
+_PACK_RE = re.compile(rf"(?P<tree>full/|incremental/){_STEM}-(?P<nonce>[0-9a-f]{{16}})\.pack")
+_TO = r"-(?P<txid_to>[0-9a-f]{16})"
+_INCREMENTAL_RE = re.compile(rf"incremental/{_STEM}{_TO}\.incremental")
+_LOG_RE = re.compile(rf"log/{_STEM}{_TO}\.log")
 _SEGMENT_RE = re.compile(rf"tail/{_G}/(?P<txid>[0-9a-f]{{16}})(-p(?P<part>\d{{4,9}}))?\.segment")
 
 
@@ -164,18 +218,24 @@ def parse_name(name: str) -> ObjectName | None:
         parsed = KeyName(int(match["number"]))
     elif match := _EVENT_RE.fullmatch(name):
         parsed = EventName(match["backup_id"], match["event"])
-    elif match := _FULL_RE.fullmatch(name) or _PACK_RE.fullmatch(name):
-        parsed = _parse_dated(match)
+    else:
+        for pattern in (_FULL_RE, _PACK_RE, _INCREMENTAL_RE, _LOG_RE):
+            if match := pattern.fullmatch(name):
+                parsed = _parse_dated(match)
     # Only the one spelling that we write is ours: it must read back to itself (day folder and all).
     return parsed if parsed is not None and str(parsed) == name else None
 
 
-def _parse_dated(match: re.Match[str]) -> FullName | PackName | None:
+def _parse_dated(match: re.Match[str]) -> FullName | PackName | IncrementalName | LogName | None:
     try:
         time = parse_compact(match["time"])
     except ValueError:
         return None
     generation, txid = GenerationId(match["generation"]), int(match["txid"], 16)
-    if "nonce" in match.re.groupindex:
-        return PackName(time, generation, txid, match["nonce"])
+    if match.re is _PACK_RE:
+        return PackName(time, generation, txid, match["nonce"], match["tree"])
+    if match.re is _INCREMENTAL_RE:
+        return IncrementalName(time, generation, txid, int(match["txid_to"], 16))
+    if match.re is _LOG_RE:
+        return LogName(time, generation, txid, int(match["txid_to"], 16))
     return FullName(time, generation, txid)

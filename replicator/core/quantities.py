@@ -113,3 +113,13 @@ def _count_and_unit(text: str, noun: str, hint: str) -> tuple[Fraction, str]:
         raise UsageError(f"{text!r} is not a {noun}", hint=hint)
     # Fraction, since 0.1 has no float and a limit has to be what was written.
     return Fraction(found["count"]), found["unit"]
+
+
+def parse_share(text: str) -> float:
+    """``5%``, or ``0.05``: a share above 0 and up to 1."""
+    stripped = text.strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", stripped)
+    share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"not a share: {text!r}", hint="give 5%, or 0.05")
+    return share

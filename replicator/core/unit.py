@@ -291,7 +291,7 @@ def _read_entries(reader: Reader, header: UnitHeader) -> Iterator[Entry]:
         raise ObjectCorrupt(f"unit {header.position} ends at txid {txid:016x}")
 
 
-def split_units(data: bytes) -> Iterator[memoryview]:
+def split_units(data: bytes | memoryview) -> Iterator[memoryview]:
     """The units that lie one behind the other in a segment, each still to be decoded."""
     view = memoryview(data)
     offset = 0

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from replicator.core.times import format_time
 from replicator.core.wal import FRAME_HEADER_SIZE
-from replicator.restore import Repository, read_repository
+from replicator.repository import Repository, read_repository
 from replicator.store import connect
 
 LIVE_SECONDS = 4.0
@@ -187,9 +187,9 @@ class Story:
         repository = self._repository()
         written = shipped = commits = 0
         for listing in repository.catalogue.generations:
-            for name in listing.segments:
+            for name in listing.carriers:
                 shipped += repository.catalogue.sizes[str(name)]
-                for unit in repository.units(name):
+                for unit in repository.carried(name).units():
                     frame = unit.header.page_size + FRAME_HEADER_SIZE
                     written += sum(len(entry.pgnos) for entry in unit.entries) * frame
                     commits += sum(entry.span for entry in unit.entries)
@@ -256,7 +256,7 @@ class Story:
         for name in repository.catalogue.generations[-1].segments:
             # The last change to the file is the loss of its temporary name, after it was synced.
             stored = (self.store / str(name)).stat().st_ctime_ns // 1000
-            for unit in repository.units(name):
+            for unit in repository.carried(name).units():
                 for txid in range(unit.header.txid_first, unit.header.txid_last + 1):
                     if txid in acknowledged:
                         lags.append(max(0, stored - acknowledged[txid]) / 1000)

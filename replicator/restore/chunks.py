@@ -4,42 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 from replicator.core.checksum import pages_checksum
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.full import HASH_SIZE, SHA256, TABLE_CHUNKS, Manifest, Table, chunk_hash, read_tables
-from replicator.core.pack import Frame, decode_frame
+from replicator.core.neighbours import neighbours
+from replicator.core.pack import decode_frame
+from replicator.core.pieces import Piece, pieces_of
 from replicator.restore.image import Image
+from replicator.restore.pages import Covered
 from replicator.store import Store
-
-# One read of a pack covers neighbouring frames up to this: few requests, and a few of them fit in memory.
-READ_BYTES = 2 << 20
-
-
-_Slots = tuple[int, int, int]
-"""Consecutive chunks: the first one's number in the database, its place in the frame, and how many they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Neighbouring frames of one pack, and which chunks of the database they hold."""
-
-    pack: int
-    offset: int
-    length: int
-    frames: tuple[tuple[Frame, tuple[_Slots, ...]], ...]
 
 
 def restore_chunks(
-    store: Store, manifest: Manifest, image: Image, *, jobs: int, report: Callable[[int], None]
+    store: Store,
+    manifest: Manifest,
+    image: Image,
+    *,
+    covered: Covered | None = None,
+    jobs: int,
+    report: Callable[[int], None],
 ) -> None:
-    """Write every chunk. Raises ObjectCorrupt, naming the pack, if what was read is not what was stored.
+    """Write every chunk, but for pages that are *covered*. Raises ObjectCorrupt, naming the pack, if what was read is
+    not what was stored.
 
     *report* is called with bytes of the database written, in the caller's thread, and may raise to stop.
     """
     total = 0
-    pieces = _all_pieces(store, manifest)
+    pieces = _pieces(store, manifest)
     with ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool:
         running: set[Future[tuple[int, int]]] = set()
         try:
@@ -50,7 +42,7 @@ def restore_chunks(
                     if piece is None:
                         exhausted = True
                     else:
-                        running.add(pool.submit(_restore_piece, store, manifest, image, piece))
+                        running.add(pool.submit(_restore_piece, store, manifest, image, covered, piece))
                 done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 written = 0
                 for each in done:
@@ -65,44 +57,25 @@ def restore_chunks(
         _name_the_damage(store, manifest)
 
 
-def _all_pieces(store: Store, manifest: Manifest) -> Iterator[_Piece]:
+def _pieces(store: Store, manifest: Manifest) -> Iterator[Piece]:
     """Table by table, so that only one is in memory."""
     for number, table in enumerate(read_tables(manifest, store.get_range)):
-        yield from _pieces(table, number * TABLE_CHUNKS)
+        yield from pieces_of(table, number * TABLE_CHUNKS)
 
 
-def _pieces(table: Table, index: int) -> Iterator[_Piece]:
-    slots: dict[Frame, list[_Slots]] = {}
-    for run in table.runs:
-        slots.setdefault(run.frame, []).append((index, run.first, run.count))
-        index += run.count
-    batch: list[tuple[Frame, tuple[_Slots, ...]]] = []
-    for frame in sorted(slots, key=lambda each: (each.pack, each.offset)):
-        if batch:
-            first, last = batch[0][0], batch[-1][0]
-            neighbour = frame.pack == last.pack and frame.offset == last.offset + last.stored_bytes
-            if not neighbour or frame.offset + frame.stored_bytes - first.offset > READ_BYTES:
-                yield _piece(batch)
-                batch = []
-        batch.append((frame, tuple(slots[frame])))
-    if batch:
-        yield _piece(batch)
-
-
-def _piece(batch: list[tuple[Frame, tuple[_Slots, ...]]]) -> _Piece:
-    first, last = batch[0][0], batch[-1][0]
-    return _Piece(first.pack, first.offset, last.offset + last.stored_bytes - first.offset, tuple(batch))
-
-
-def _restore_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece) -> tuple[int, int]:
+def _restore_piece(
+    store: Store, manifest: Manifest, image: Image, covered: Covered | None, piece: Piece
+) -> tuple[int, int]:
     try:
-        return _expand_piece(store, manifest, image, piece)
+        return _expand_piece(store, manifest, image, covered, piece)
     except ObjectCorrupt as exc:
         exc.name = manifest.packs[piece.pack].name
         raise
 
 
-def _expand_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece) -> tuple[int, int]:
+def _expand_piece(
+    store: Store, manifest: Manifest, image: Image, covered: Covered | None, piece: Piece
+) -> tuple[int, int]:
     pack = manifest.packs[piece.pack].name
     stored = memoryview(store.get_range(pack, piece.offset, piece.length))
     size = checksum = 0
@@ -116,21 +89,32 @@ def _expand_piece(store: Store, manifest: Manifest, image: Image, piece: _Piece)
                 raise ObjectCorrupt(f"{pack} is damaged: chunk {index + count - 1} is cut off")
             first = index * manifest.chunk_bytes // manifest.page_size + 1
             checksum ^= pages_checksum(content, first, manifest.page_size)
-            image.write_at(index * manifest.chunk_bytes, content)
+            if covered is None:
+                image.write_at(index * manifest.chunk_bytes, content)
+            else:
+                _write_uncovered(image, covered, first, content)
             size += length
     return size, checksum
+
+
+def _write_uncovered(image: Image, covered: Covered, first: int, content: memoryview) -> None:
+    size = image.page_size
+    left = [pgno for pgno in range(first, first + len(content) // size) if pgno not in covered]
+    for run in neighbours(left, len(left)) if left else ():
+        begin = (run[0] - first) * size
+        image.write_at((run[0] - 1) * size, content[begin : begin + len(run) * size])
 
 
 def _name_the_damage(store: Store, manifest: Manifest) -> None:
     """The sum is wrong: find the chunk that is, by its SHA-256, for the error to name. Keyed hashes tell it to
     whoever holds the ring (verify); but what was sealed was authenticated when it was read."""
     for number, table in enumerate(read_tables(manifest, store.get_range)):
-        for piece in _pieces(table, 0) if manifest.hashes == SHA256 else ():
+        for piece in pieces_of(table, 0) if manifest.hashes == SHA256 else ():
             _check_piece(store, manifest, table, piece, number * TABLE_CHUNKS)
     raise ObjectCorrupt(f"the chunks of {manifest.name} do not add up to the checksum of its database")
 
 
-def _check_piece(store: Store, manifest: Manifest, table: Table, piece: _Piece, first: int) -> None:
+def _check_piece(store: Store, manifest: Manifest, table: Table, piece: Piece, first: int) -> None:
     pack = manifest.packs[piece.pack].name
     stored = store.get_range(pack, piece.offset, piece.length)
     for frame, slots in piece.frames:

@@ -8,14 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from replicator.core.errors import ObjectCorrupt, TargetUnreachable
-from replicator.core.full import Manifest
-from replicator.core.names import SegmentName
+from replicator.core.log import decode_log
+from replicator.core.manifest import Backup
+from replicator.core.names import CarrierName, LogName, SegmentName
 from replicator.core.position import TXID_MAX
 from replicator.core.restore_plan import RestorePlan
 from replicator.core.unit import Unit, UnitHeader, decode_unit, follows, parse_unit_header, split_units
 from replicator.core.unit_apply import expand_unit
+from replicator.repository import damage_named
 from replicator.restore.image import Image
-from replicator.restore.nearest import damage_named
 from replicator.store import Store
 
 
@@ -35,28 +36,28 @@ class Replayed:
 def replay(
     store: Store,
     plan: RestorePlan,
-    full: Manifest,
+    base: Backup,
     image: Image,
     *,
     jobs: int,
     report: Callable[[int], None],
 ) -> Replayed:
-    """Apply everything after the full up to ``plan.txid``, or to the end of the chain where it is None.
+    """Apply everything after *base*, which the image holds, up to ``plan.txid``; None is the end of the chain.
 
     Raises TargetUnreachable where the chain has a hole before the target, ObjectCorrupt where an object is
     not what was written. *report* is called with transactions applied, and may raise to stop.
     """
-    absolute = int(full.checksum, 16) ^ int(full.rolling, 16)
-    state = Replayed(full.txid, full.observed, int(full.checksum, 16), 0)
-    chain, part = bytes.fromhex(full.chain), 0
+    absolute = int(base.checksum, 16) ^ int(base.rolling, 16)
+    state = Replayed(base.txid, base.observed, int(base.checksum, 16), 0)
+    chain, part = bytes.fromhex(base.chain), 0
     target = plan.txid if plan.txid is not None else _end(store, plan)
-    for name, unit in _units(store, plan.segments, jobs):
+    for name, unit in _units(store, plan.carriers, jobs):
         header = unit.header
         if header.txid_last <= state.txid:
-            continue  # before the full, or a unit that lies in two segments
+            continue  # before the backup, or a unit that lies in two segments
         if state.txid >= target or (header.part and header.txid_last > target):
             break
-        _check_follows(name, unit, full, state.txid, chain, part)
+        _check_follows(name, unit, base, state.txid, chain, part)
         for entry, images in expand_unit(unit, pages_before=image.pages, version=image.page):
             if entry.txid > target:
                 break
@@ -82,18 +83,18 @@ def replay(
 
 def _end(store: Store, plan: RestorePlan) -> int:
     """The txid up to which segments are whole: a transaction in parts may have been on its way just now."""
-    if plan.segments:
+    if plan.carriers and isinstance(plan.carriers[-1], SegmentName):
         header: UnitHeader | None = None
-        for view in split_units(store.get(str(plan.segments[-1]))):
+        for view in split_units(store.get(str(plan.carriers[-1]))):
             header = parse_unit_header(view)
         if header is not None and not header.commits:
             return header.txid_first - 1
     return TXID_MAX
 
 
-def _check_follows(name: SegmentName, unit: Unit, full: Manifest, txid: int, chain: bytes, part: int) -> None:
+def _check_follows(name: CarrierName, unit: Unit, base: Backup, txid: int, chain: bytes, part: int) -> None:
     header = unit.header
-    if header.generation != full.generation:
+    if header.generation != base.generation:
         raise ObjectCorrupt(f"{name} holds a unit of another generation", name=str(name))
     expected_part = part + 1 if header.part else 0
     if header.txid_first != txid + 1 or header.part != expected_part:
@@ -102,15 +103,15 @@ def _check_follows(name: SegmentName, unit: Unit, full: Manifest, txid: int, cha
             f"are missing: {name} does not follow what is before it",
             hint=f"restore --txid {txid:016x} --generation {header.generation} is the nearest restore point before it",
         )
-    if not follows(header, chain) or header.page_size != full.page_size:
+    if not follows(header, chain) or header.page_size != base.page_size:
         raise ObjectCorrupt(
             f"{name} does not chain to what is before it (txid {header.txid_first:016x})", name=str(name)
         )
 
 
-def _units(store: Store, names: tuple[SegmentName, ...], jobs: int) -> Iterator[tuple[SegmentName, Unit]]:
-    """Segments are fetched ahead, decoded in order."""
-    ahead: deque[tuple[SegmentName, Future[bytes]]] = deque()
+def _units(store: Store, names: tuple[CarrierName, ...], jobs: int) -> Iterator[tuple[CarrierName, Unit]]:
+    """Logs and segments are fetched ahead, decoded in order."""
+    ahead: deque[tuple[CarrierName, Future[bytes]]] = deque()
     waiting = iter(names)
     with ThreadPoolExecutor(jobs, thread_name_prefix="fetch") as pool:
         try:
@@ -122,7 +123,8 @@ def _units(store: Store, names: tuple[SegmentName, ...], jobs: int) -> Iterator[
                 name, fetched = ahead.popleft()
                 content = fetched.result()
                 with damage_named(name):
-                    for view in split_units(content):
+                    units = decode_log(content, name).units if isinstance(name, LogName) else content
+                    for view in split_units(units):
                         yield name, decode_unit(view)
         finally:
             for _, fetched in ahead:

@@ -9,15 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from replicator.core.errors import Interrupted, ProofFailed
-from replicator.core.full import Manifest
+from replicator.core.manifest import Backup
 from replicator.core.position import Position
 from replicator.core.times import format_time
+from replicator.repository import Repository, nearest_points_named
 from replicator.restore.chunks import restore_chunks
 from replicator.restore.destination import check_destination, check_room, clear_leftovers, publish
 from replicator.restore.image import Image
-from replicator.restore.nearest import nearest_points_named
+from replicator.restore.pages import require_chain, restore_pages
 from replicator.restore.replay import Replayed, replay
-from replicator.restore.target import Chosen, Repository
+from replicator.restore.target import Chosen
 from replicator.source.proof import Proof
 from replicator.store import Store
 from replicator.store.patience import PatientStore
@@ -78,8 +79,11 @@ def restore_chosen(
     check_destination(path, overwrite=options.overwrite)
     with nearest_points_named(repository):
         manifest = repository.manifest(chosen.plan.full)
+        incrementals = [repository.incremental(each) for each in chosen.plan.incrementals]
+        require_chain(manifest, (chosen.plan.full, *chosen.plan.incrementals), incrementals)
+    base = incrementals[-1] if incrementals else manifest
     clear_leftovers(path)
-    check_room(path, max(manifest.pages, chosen.point.pages) * manifest.page_size)
+    check_room(path, max(manifest.pages, base.pages, chosen.point.pages) * manifest.page_size)
 
     def check() -> None:
         if cancelled():
@@ -88,19 +92,23 @@ def restore_chosen(
     remarks: list[str] = list(chosen.notes)
     image = Image(path, manifest.page_size)
     try:
-        image.resize(manifest.pages)
+        image.resize(base.pages)
         fetch = _Fetch(PatientStore(repository.store, cancelled), chosen, options, on_progress, check)
         done = 0
+        total = manifest.database_bytes + sum(each.pages_stored for each in incrementals) * manifest.page_size
 
         def chunks(size: int) -> None:
             nonlocal done
             check()
             done += size
-            on_progress(Progress("chunks", done, manifest.database_bytes))
+            on_progress(Progress("chunks", done, total))
 
         with nearest_points_named(repository):
-            restore_chunks(fetch.store, manifest, image, jobs=options.jobs, report=chunks)
-            replayed = fetch.replay(manifest, image)
+            covered = None
+            if incrementals:
+                covered = restore_pages(fetch.store, incrementals, image, jobs=options.jobs, report=chunks)
+            restore_chunks(fetch.store, manifest, image, covered=covered, jobs=options.jobs, report=chunks)
+            replayed = fetch.replay(base, image)
         image.finish()
         with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
             synced = pool.submit(image.sync)  # the disk has its time while the processor proves
@@ -129,9 +137,9 @@ class _Fetch:
     on_progress: Callable[[Progress], None]
     check: Callable[[], None]
 
-    def replay(self, full: Manifest, image: Image) -> Replayed:
+    def replay(self, base: Backup, image: Image) -> Replayed:
         target = self.chosen.point.position.txid
-        total = target - full.txid
+        total = target - base.txid
         done = 0
 
         def transactions(count: int) -> None:
@@ -140,7 +148,7 @@ class _Fetch:
             done += count
             self.on_progress(Progress("transactions", done, total))
 
-        return replay(self.store, self.chosen.plan, full, image, jobs=self.options.jobs, report=transactions)
+        return replay(self.store, self.chosen.plan, base, image, jobs=self.options.jobs, report=transactions)
 
 
 def _prove(

@@ -31,9 +31,10 @@ from replicator.marks import LastError, Marks
 from replicator.pulse import Pulse
 from replicator.ship.adopt import adopt
 from replicator.ship.catch_up import place_behind
+from replicator.ship.memory import Memory
 from replicator.ship.retries import Retries
 from replicator.spool import Place, Spool
-from replicator.state import Newest, StateFolder, StoreMemory
+from replicator.state import Newest, StateFolder
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Ship:
         self._put_at = float("-inf")
         self._hurried: Place | None = None
         self._retries = Retries()
+        self._memory = Memory(store, state, marks, clock)
         self._damage = ""
         self._asked = False
         self._segments = self._bytes_shipped = 0
@@ -142,6 +144,10 @@ class Ship:
             self._tell(exc)
             return delay
 
+    def close(self) -> None:
+        """Write down how far the store is."""
+        self._memory.save()
+
     def hurry(self, place: Place) -> None:
         """Somebody waits until what lies before *place* is shipped: no interval until then, no long pause."""
         self._hurried = place
@@ -162,7 +168,7 @@ class Ship:
             self._full = (generation, txid)
             if self._place is None:
                 self._place, self._reserved, self._newest_there = self._reserved, None, None
-        self._remember(lapsed=self._place is None)
+        self._memory.keep(self._full, lapsed=self._place is None)
         self._marks.store(self._store.url, lapsed=self._place is None)
         self._marks.well(self._store.url)
 
@@ -277,6 +283,7 @@ class Ship:
             segments=self._segments,
             bytes_shipped=self._bytes_shipped,
         )
+        self._memory.shipped(shipped)
         with self._lock:  # last: who waits for it shall find it told
             if self._place is not None:
                 self._place = behind
@@ -292,7 +299,7 @@ class Ship:
     def _find_place(self, running: GenerationId) -> None:
         """Ask the store how far it is, and find that in the spool; a queue with a hole in it has lapsed."""
         newest = self._newest(running)
-        memory = self._state.load_store(self._store.url)
+        memory = self._memory.load()
         place = (
             None
             if memory.lapsed
@@ -308,6 +315,8 @@ class Ship:
             self._newest_there = (running, newest.unit[-TRAILER_SIZE:]) if newest.unit is not None else None
         self._spool.retain(self._store.url, place)
         shipped = parse_unit_header(newest.unit) if newest.unit is not None else None
+        reached = [shipped.txid_last if shipped else 0, *(full.txid for full in newest.fulls)]
+        self._memory.compare(running, max(reached))
         self._marks.store(
             self._store.url,
             lapsed=place is None,
@@ -333,13 +342,6 @@ class Ship:
 
     # --- trouble ---------------------------------------------------------------------------------------
 
-    def _remember(self, *, lapsed: bool) -> None:
-        """For the next start, which would find it out by itself, at more cost."""
-        try:
-            self._state.save_store(self._store.url, StoreMemory(self._full, lapsed=lapsed))
-        except StoreError as exc:
-            log.warning("state.unwritten", extra={"store": self._store.url, "error": str(exc)})
-
     def _limit(self) -> None:
         """Drop a queue that outgrew its limit: the disk of the application matters more."""
         with self._lock:
@@ -358,7 +360,7 @@ class Ship:
         with self._lock:
             self._place = self._reserved = None
             self._spool.retain(self._store.url, None)
-        self._remember(lapsed=True)
+        self._memory.keep(self._full, lapsed=True)
         message = f"{reason}; what was queued is dropped, and a full backup follows when the store is back"
         log.error("store.lapsed", extra={"store": self._store.url, "reason": message})
         self._marks.store(self._store.url, lapsed=True, spool_bytes=0, unprotected_since=self._clock.wall())

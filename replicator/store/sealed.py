@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
-from replicator.core.key_ring import KeyRing
+from replicator.core.key_ring import KeyRing, Root
 from replicator.core.names import KeyName, sealed_kind, split_revision, with_revision
 from replicator.core.seal import (
     HEADER_SIZE,
@@ -128,6 +128,11 @@ class SealedStore:
         self._revised[name] = stored
         self.plain.delete(before)
 
+    def dedup(self) -> Root | None:
+        """What the chunks of backups are hashed with; None where nothing is sealed."""
+        ring = self._keys.ring()
+        return ring.dedup if ring is not None else None
+
     # --- revisions -------------------------------------------------------------------------------------
 
     def _of_revision(self, name: str, read: Callable[[str], T]) -> T:
@@ -135,6 +140,9 @@ class SealedStore:
         stored = self._revised.get(name, name)
         try:
             return read(stored)
+        except ObjectCorrupt as exc:
+            exc.name = name  # whoever asked knows no other
+            raise
         except ObjectNotFound:
             stem = name.rpartition(".")[0] + "."
             for _ in self.list(stem):

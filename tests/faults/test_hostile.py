@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from replicator.core.errors import TargetUnreachable
-from replicator.restore import RestoreOptions, Target, choose, newest_point, read_repository, restore_chosen
-from replicator.restore.target import Repository
+from replicator.repository import Repository, newest_point, read_repository
+from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.store import open_store
 from tests.support import oracle
 

@@ -26,7 +26,7 @@ from replicator.cli.checks import Level, check_store
 from replicator.config import DatabaseConfig
 from replicator.core.errors import ReplicatorError
 from replicator.core.names import FullName, SegmentName, parse_name
-from replicator.restore import read_repository
+from replicator.repository import read_repository
 from replicator.ship import retries
 from replicator.store import connect
 from tests.support import oracle

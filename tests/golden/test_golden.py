@@ -22,7 +22,8 @@ from replicator.core.records import (
 )
 from replicator.core.unit import UnitHeader, decode_unit, encode_body, encode_unit, split_units
 from replicator.core.wal import Salt, WalChecksum
-from replicator.restore import RestoreOptions, Target, choose, read_repository, restore_chosen
+from replicator.repository import read_repository
+from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.store.folder import FolderStore
 
 FOLDER = Path(__file__).parent / "repository"

@@ -9,15 +9,8 @@ from typing import Any
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
-from replicator.restore import (
-    RestoreOptions,
-    RestoreResult,
-    Target,
-    choose,
-    read_repository,
-    restore_chosen,
-)
-from replicator.restore.target import Repository
+from replicator.repository import Repository, read_repository
+from replicator.restore import RestoreOptions, RestoreResult, Target, choose, restore_chosen
 from replicator.store import open_store
 from tests.support import oracle
 

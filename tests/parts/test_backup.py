@@ -36,7 +36,8 @@ from replicator.core.position import GenerationId, Position
 from replicator.core.records import RepositoryRecord, encode_record
 from replicator.marks import Marks
 from replicator.moment import Moment
-from replicator.restore import RestoreOptions, Target, choose, read_repository, restore_chosen
+from replicator.repository import read_repository
+from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.source.database import Database
 from replicator.spool import Place, Spool
 from replicator.state import StateFolder

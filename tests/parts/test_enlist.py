@@ -25,7 +25,8 @@ from replicator.core.records import (
 )
 from replicator.core.unit import parse_unit_header
 from replicator.enlist import enlist, fulls_in, newest_in, recover
-from replicator.restore import Target, choose, read_repository
+from replicator.repository import read_repository
+from replicator.restore import Target, choose
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store
 from replicator.store.folder import FolderStore

@@ -15,7 +15,8 @@ from replicator.core.names import SegmentName
 from replicator.core.position import GenerationId
 from replicator.fence import fence
 from replicator.pulse import PAUSE_SECONDS, Pulse
-from replicator.restore import Target, choose, read_repository
+from replicator.repository import read_repository
+from replicator.restore import Target, choose
 from replicator.store.folder import FolderStore
 from tests.core.histories import GENERATION
 from tests.parts.rig import Rig

@@ -31,18 +31,8 @@ from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, RepositoryRecord, encode_record
 from replicator.core.unit import decode_unit, encode_body, encode_unit, first_chain, parse_unit_header
 from replicator.core.unit_build import Sighting
-from replicator.restore import (
-    Progress,
-    RestoreOptions,
-    RestoreResult,
-    Target,
-    choose,
-    newest_point,
-    oldest_point,
-    read_repository,
-    restore_chosen,
-    window,
-)
+from replicator.repository import newest_point, oldest_point, read_repository, window
+from replicator.restore import Progress, RestoreOptions, RestoreResult, Target, choose, restore_chosen
 from replicator.restore.image import Image
 from replicator.store import Store
 from tests.core.histories import GENERATION, REPOSITORY, START, Commit, Model, database_of

@@ -23,7 +23,8 @@ from replicator.enlist import base_checksum_of, enlist, newest_in, read_head
 from replicator.fence import fence
 from replicator.marks import Marks
 from replicator.pulse import Pulse
-from replicator.restore import RestoreOptions, Target, choose, read_repository, restore_chosen
+from replicator.repository import read_repository
+from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.ship import Ship, queue, retries
 from replicator.spool import Spool
 from replicator.state import RunningGeneration, StateFolder

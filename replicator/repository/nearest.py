@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from replicator.core.catalogue import GenerationListing
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound, ReplicatorError
-from replicator.core.names import FullName, SegmentName, parse_name
+from replicator.core.names import BackupName, CarrierName, LogName, SegmentName, parse_name
+from replicator.core.restore_plan import chain_of
 from replicator.core.times import format_time
-
-if TYPE_CHECKING:
-    from replicator.restore.target import Repository
-
-
-@contextlib.contextmanager
-def damage_named(name: SegmentName) -> Iterator[None]:
-    """What is found damaged in here is that object."""
-    try:
-        yield
-    except ObjectCorrupt as exc:
-        raise ObjectCorrupt(f"{name} is damaged: {exc}", name=str(name), hint=exc.hint) from exc
+from replicator.repository.reading import Repository
 
 
 @contextlib.contextmanager
@@ -39,49 +28,54 @@ def nearest_points_named(repository: Repository) -> Iterator[None]:
 def nearest_to(repository: Repository, damaged: str) -> str | None:
     """One sentence on the restore points around the object *damaged*; None where there are none."""
     name = parse_name(damaged)
-    if isinstance(name, SegmentName):
+    if isinstance(name, SegmentName | LogName):
         listing = repository.catalogue.generation(name.generation)
-        found = _around_segment(repository, listing, name) if listing is not None else []
+        found = _around_carrier(repository, listing, name) if listing is not None else []
     else:
         found = _without(repository, damaged)
     return "nearest restore points: " + ", ".join(found) if found else None
 
 
-def _around_segment(repository: Repository, listing: GenerationListing, damaged: SegmentName) -> list[str]:
-    """The last commit that chains up to the segment, and the first full backup behind its beginning."""
+def _around_carrier(repository: Repository, listing: GenerationListing, damaged: CarrierName) -> list[str]:
+    """The last commit that chains up to it, and the first backup behind its beginning."""
     found: list[str] = []
-    before = [each for each in listing.fulls if each.txid < damaged.txid_first]
+    before = [each for each in listing.backups if each.txid < damaged.txid_first and chain_of(listing, each)]
     if before:
         txid = _last_before(repository, listing, damaged, before[-1].txid)
         found.append(f"--txid {txid:016x} --generation {listing.generation} before it")
-    after = [each for each in listing.fulls if each.txid >= damaged.txid_first]
+    after = [each for each in listing.backups if each.txid >= damaged.txid_first and chain_of(listing, each)]
     if after:
         found.append(f"--backup {after[0].backup_id} after its beginning")
     return found
 
 
-def _last_before(repository: Repository, listing: GenerationListing, damaged: SegmentName, full: int) -> int:
-    for name in reversed(listing.segments[: listing.segments.index(damaged)]):
-        if name.txid_first <= full:
+def _last_before(repository: Repository, listing: GenerationListing, damaged: CarrierName, base: int) -> int:
+    carriers = listing.carriers
+    for name in reversed(carriers[: carriers.index(damaged)]):
+        if name.txid_first <= base:
             break
         with contextlib.suppress(ObjectCorrupt, ObjectNotFound):
-            for unit in reversed(repository.units(name)):
-                if unit.header.commits:
-                    return unit.header.txid_last
-    return full
+            for header in reversed(repository.carried(name).headers):
+                if header.commits:
+                    return header.txid_last
+    return base
 
 
 def _without(repository: Repository, damaged: str) -> list[str]:
-    """The newest full backup that does not need the object."""
+    """The newest backup that does not need the object."""
     for listing in reversed(repository.catalogue.generations):
-        for full in reversed(listing.fulls):
-            if str(full) != damaged and not _needs(repository, full, damaged):
-                return [f"--backup {full.backup_id} of {format_time(full.time)} does not need it"]
+        for backup in reversed(listing.backups):
+            chain = chain_of(listing, backup)
+            needed: list[BackupName] = [chain[0], *chain[1]] if chain is not None else []
+            if needed and not any(_needs(repository, each, damaged) for each in needed):
+                return [f"--backup {backup.backup_id} of {format_time(backup.time)} does not need it"]
     return []
 
 
-def _needs(repository: Repository, full: FullName, damaged: str) -> bool:
+def _needs(repository: Repository, backup: BackupName, damaged: str) -> bool:
+    if str(backup) == damaged:
+        return True
     try:
-        return damaged in {pack.name for pack in repository.manifest(full).packs}
+        return damaged in {pack.name for pack in repository.backup(backup).packs}
     except (ObjectCorrupt, ObjectNotFound):
         return True

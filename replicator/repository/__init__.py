@@ -1,0 +1,18 @@
+"""What lies at a store, understood: for whoever restores, lists, verifies or prunes."""
+
+from replicator.repository.nearest import nearest_points_named
+from replicator.repository.points import newest_carried, newest_point, oldest_point, window
+from replicator.repository.reading import Carried, Repository, RestorePoint, damage_named, read_repository
+
+__all__ = [
+    "Carried",
+    "Repository",
+    "RestorePoint",
+    "damage_named",
+    "nearest_points_named",
+    "newest_carried",
+    "newest_point",
+    "oldest_point",
+    "read_repository",
+    "window",
+]

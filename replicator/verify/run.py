@@ -1,0 +1,303 @@
+"""Verify: look at a repository as closely as was asked for, name what is hurt, and what it takes away."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from typing import TypeVar
+
+from replicator.core.catalogue import Catalogue, GenerationListing, Listed, read_listing
+from replicator.core.coverage import Stretch, lost
+from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectNotFound, ReplicatorError
+from replicator.core.full import Manifest
+from replicator.core.names import METADATA, REPOSITORY, LogName, split_revision, with_revision
+from replicator.core.position import GenerationId
+from replicator.keys import record_in, slots_in
+from replicator.repository import Repository, read_repository
+from replicator.store.sealed import SealedStore
+from replicator.verify.content import (
+    Read,
+    bases_of,
+    check_full,
+    check_incremental,
+    read_backups,
+    read_carriers,
+    spans_by_name,
+    spans_of,
+)
+from replicator.verify.stored import check_stored
+
+LEVELS = ("names", "checksums", "content", "restore")
+"""Each looks at all that the one before it does. The first two need no key."""
+
+# Objects read at once: each has up to 32 MiB.
+JOBS = 4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object that is hurt, by its name, and how."""
+
+    name: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Restore points that can no longer be reached."""
+
+    generation: GenerationId
+    stretch: Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``sample``: the share of objects that is read, 0 to 1; the newest of each kind is always among them."""
+
+    sample: float = 1.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``stage`` is one of LEVELS; ``total`` 0 where it is not known."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(slots=True)
+class Report:
+    """``notes``: what is no damage and should be known. ``ended_early``: time ran out, and not all was looked at."""
+
+    level: str
+    objects: int = 0
+    bytes_read: int = 0
+    restored: int = 0
+    found: list[Found] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ended_early: bool = False
+
+    def tell(self, name: str, fault: str) -> None:
+        for spelt in (name, *(with_revision(name, number) for number in range(2, 10))):
+            fault = fault.removeprefix(f"{spelt} ")
+        fault = fault.removeprefix("is damaged: ")
+        if not any(each.name == name for each in self.found):  # the first thing seen of an object is enough
+            self.found.append(Found(name, fault))
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+def verify(
+    store: SealedStore,
+    level: str,
+    limits: Limits,
+    *,
+    restore: Callable[[Repository, GenerationListing], None],
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    cancelled: Callable[[], None] = lambda: None,
+) -> Report:
+    """Look at the repository at *store*. *restore* restores the newest point of a generation into scratch space, and
+    raises where that does not work. *cancelled* is called often and may raise. Raises RepositoryNotFound, StoreError,
+    and from ``content`` on KeyRefused."""
+    return _Verification(store, level, limits, restore, on_progress, cancelled).run()
+
+
+class _Verification:
+    def __init__(
+        self,
+        store: SealedStore,
+        level: str,
+        limits: Limits,
+        restore: Callable[[Repository, GenerationListing], None],
+        on_progress: Callable[[Progress], None],
+        cancelled: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._depth = LEVELS.index(level)
+        self._limits = limits
+        self._restore = restore
+        self._on_progress = on_progress
+        self._cancelled = cancelled
+        self._ends = time.monotonic() + limits.seconds if limits.seconds is not None else float("inf")
+        self._random = random.Random()  # which sample: another one each time
+        self.report = Report(level)
+
+    def run(self) -> Report:
+        repository = self._understood()
+        listed = list(self._store.plain.list(""))
+        self._look_at_names(listed)
+        try:
+            if self._depth >= 1:
+                self._look_at_objects(listed)
+            if repository is not None:
+                for listing in repository.catalogue.generations:
+                    self._look_at_generation(repository, listing)
+                if self._depth >= 3:
+                    self._try_restores(repository)
+        except _OutOfTime:
+            self.report.ended_early = True
+        self.report.objects = len(listed)
+        return self.report
+
+    def _look(self) -> None:
+        self._cancelled()
+        if time.monotonic() > self._ends:
+            raise _OutOfTime
+
+    def _sampled(self, items: Sequence[T]) -> list[T]:
+        """A share of *items*, the last of them always."""
+        if self._limits.sample >= 1:
+            return list(items)
+        chosen = [each for each in items[:-1] if self._random.random() < self._limits.sample]
+        return chosen + list(items[-1:])
+
+    def _understood(self) -> Repository | None:
+        """With the key; None without one, where none is needed."""
+        try:
+            return read_repository(self._store)
+        except KeyRefused as exc:
+            if self._depth >= 2:
+                raise
+            self.report.notes.append(f"without the key only names and digests are looked at: {exc}")
+            return None
+
+    # --- names -----------------------------------------------------------------------------------------
+
+    def _look_at_names(self, listed: Sequence[Listed]) -> None:
+        known: dict[str, Listed] = {}
+        for each in listed:
+            name = split_revision(each.name)[0]
+            if name in known:
+                self.report.notes.append(
+                    f"{name} is there in several revisions: a rekeying was not at its end, or a record was put again"
+                )
+            known[name] = Listed(name, each.size)
+        if REPOSITORY not in known:
+            self.report.tell(
+                REPOSITORY, "it is missing; what says who this is can be put back by `verify --repair`"
+            )
+        catalogue = read_listing(known.values(), {}, known=(REPOSITORY, METADATA))
+        for stray in catalogue.strays:
+            self.report.notes.append(f"{stray} is not ours, and not used")
+        for listing in catalogue.generations:
+            self._look_for_holes(listing)
+        self._note_unused(catalogue)
+
+    def _look_for_holes(self, listing: GenerationListing) -> None:
+        if not listing.fulls and (listing.carriers or listing.incrementals):
+            self.report.notes.append(
+                f"generation {listing.generation} has no full backup: nothing of it can be restored"
+            )
+        stands = {backup.txid for backup in listing.backups}
+        carriers = listing.carriers
+        for before, after in pairwise(carriers):
+            if not isinstance(before, LogName) or after.txid_first <= before.txid_last + 1:
+                continue
+            if after.txid_first - 1 not in stands:
+                fault = f"transactions {before.txid_last + 1:016x} to {after.txid_first - 1:016x} before it are missing"
+                self.report.tell(str(after), fault)
+
+    def _note_unused(self, catalogue: Catalogue) -> None:
+        for listing in catalogue.generations:
+            taken_over = len(listing.segments) + len(listing.logs) - len(listing.carriers)
+            if taken_over:
+                self.report.notes.append(f"{taken_over} segments of {listing.generation} lie in a log, too")
+
+    # --- objects by themselves -------------------------------------------------------------------------
+
+    def _look_at_objects(self, listed: Sequence[Listed]) -> None:
+        record = record_in(self._store.plain)
+        sealed = record.sealed if record is not None else bool(slots_in(self._store.plain))
+        chosen = self._sampled(listed)
+        with ThreadPoolExecutor(JOBS, thread_name_prefix="verify") as pool:
+            rest = iter(chosen)
+            done = 0
+            while batch := list(islice(rest, 4 * JOBS)):
+                self._look()
+                for each, (size, fault) in zip(
+                    batch, pool.map(lambda each: self._object(each.name, sealed), batch), strict=True
+                ):
+                    self.report.bytes_read += size
+                    if fault is not None:
+                        self.report.tell(split_revision(each.name)[0], fault)
+                done += len(batch)
+                self._on_progress(Progress("checksums", done, len(chosen)))
+
+    def _object(self, stored: str, sealed: bool) -> tuple[int, str | None]:
+        try:
+            data = self._store.plain.get(stored)
+        except ObjectNotFound:
+            return 0, None  # pruned, or taken over by a log, since it was listed
+        except ObjectCorrupt as exc:
+            return 0, str(exc)
+        try:
+            check_stored(data, stored, sealed=sealed)
+        except ReplicatorError as exc:
+            return len(data), str(exc)
+        return len(data), None
+
+    # --- what they say to each other -------------------------------------------------------------------
+
+    def _look_at_generation(self, repository: Repository, listing: GenerationListing) -> None:
+        read = Read(listing, hurt={each.name for each in self.report.found})
+        read_backups(repository, read, self.report.tell)
+        try:
+            if self._depth >= 2:
+                read_carriers(repository, read, self.report.tell, self._look)
+                self._look_into_packs(repository, read)
+            else:
+                spans_by_name(read)
+        finally:
+            self._blame_backups(read)
+            self.report.lost += [
+                Lost(listing.generation, stretch) for stretch in lost(bases_of(read), spans_of(read))
+            ]
+
+    def _look_into_packs(self, repository: Repository, read: Read) -> None:
+        dedup = self._store.dedup()
+        backups = self._sampled(list(read.manifests.items()))
+        for done, (name, manifest) in enumerate(backups):
+            self._on_progress(Progress("content", done, len(backups)))
+            faults: Iterator[str] = (
+                check_full(repository, manifest, dedup, self._look)
+                if isinstance(manifest, Manifest)
+                else check_incremental(repository, manifest, self._look)
+            )
+            for fault in faults:
+                hurt, _, what = fault.partition(": ")
+                self.report.tell(hurt, what or "it is damaged")
+                read.hurt |= {str(name), hurt}
+
+    def _blame_backups(self, read: Read) -> None:
+        """A backup one of whose packs is hurt is hurt."""
+        hurt = read.hurt | {each.name for each in self.report.found}
+        for name, manifest in read.manifests.items():
+            if any(pack.name in hurt for pack in manifest.packs):
+                read.hurt.add(str(name))
+        read.hurt |= {each.name for each in self.report.found}
+
+    def _try_restores(self, repository: Repository) -> None:
+        listings = [each for each in repository.catalogue.generations if each.fulls]
+        for done, listing in enumerate(self._sampled(listings)):
+            self._look()
+            self._on_progress(Progress("restore", done, len(listings)))
+            try:
+                self._restore(repository, listing)
+                self.report.restored += 1
+            except (ObjectCorrupt, ObjectNotFound) as exc:
+                self.report.tell(exc.name or f"generation {listing.generation}", str(exc))
+            except ReplicatorError as exc:
+                if exc.retryable:
+                    raise
+                self.report.tell(f"generation {listing.generation}", str(exc))
