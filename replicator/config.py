@@ -27,6 +27,9 @@ SHIP_INTERVAL_FOLDER = 0.05
 SHIP_INTERVAL_ELSEWHERE = 1.0
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
+SECONDS_PER_DAY = 86_400
+# After it a key is called old. Nobody gave a number; this is what most rules ask for.
+KEY_MAX_AGE = 90.0 * SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class DatabaseConfig:
     compression: Compression = DEFAULT
     verification: bool = True
     encryption: KeySource = field(default_factory=KeySource)
+    key_max_age: float = KEY_MAX_AGE
     wait: bool = True
     take_over: bool = False
 
@@ -142,6 +146,7 @@ _SHARED_KEYS = (
     "compression",
     "verification",
     "encryption",
+    "key_max_age",
 )
 _TOP_KEYS = ("databases", *_SHARED_KEYS)
 _DATABASE_KEYS = ("path", "stores", "name", "state", *_SHARED_KEYS)
@@ -234,6 +239,9 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
             barrier=barrier == "auto",
             compression=parse_compression(str(merged.get("compression", "zstd"))),
             verification=_flag(merged, "verification", path),
+            key_max_age=parse_duration(str(merged["key_max_age"]))
+            if "key_max_age" in merged
+            else KEY_MAX_AGE,
             encryption=_key_source(merged.get("encryption", {}), folder, path),
         )
     except (UsageError, ConfigError) as exc:

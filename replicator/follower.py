@@ -72,6 +72,7 @@ class Follower:
         self._checkpoint: Checkpoint | None = None
         self._finished = False
         self._opened = False
+        self._told_of_key: tuple[int, int] | None = None
         self._keys = HeldKeys(config.encryption, self.state.keys_path)
         self._introduction = Introduction(
             self.state, self._keys, clock, take_over=config.take_over, stopped=lambda: self._finished
@@ -87,10 +88,10 @@ class Follower:
         that something is still to be mounted on.
         """
         config = self._config
-        self._stores = [
-            SealedStore(connect(url, stop=self._stop, bandwidth=config.bandwidth), self._keys)
-            for url in config.stores
-        ]
+        for url in config.stores:
+            connected = connect(url, stop=self._stop, bandwidth=config.bandwidth)
+            self._stores.append(SealedStore(connected, self._keys))
+            self.marks.store(connected.url, in_clear=connected.in_clear)
         for store in self._stores:
             require_apart(store, self.state.folder)
         try:
@@ -292,6 +293,10 @@ class Follower:
         state = self.marks.snapshot().source
         if newest is not None and newest != (state.key_ring, state.key_created):
             self.marks.source(key_ring=newest[0], key_created=newest[1])
+        old = newest is not None and self._clock.wall() - newest[1] > self._config.key_max_age * 1e6
+        if old and newest != self._told_of_key:
+            self._told_of_key = newest
+            log.warning("key.old", extra={"db": self.path, "hint": "rotate it: `replicator key rotate`"})
 
     def _event(self) -> None:
         if self._follow is not None:

@@ -38,7 +38,7 @@ class SourceState:
 @dataclass(frozen=True, slots=True)
 class StoreState:
     """One store. ``protected`` is its newest complete full of the current generation; ``rolled_back`` says when it was
-    found to know less than it had acknowledged, and what."""
+    found to know less than it had acknowledged, and what; ``in_clear``: it is reached without TLS."""
 
     url: str
     shipped: Position | None = None
@@ -49,6 +49,7 @@ class StoreState:
     unprotected_since: int = 0
     lapsed: bool = False
     rolled_back: str = ""
+    in_clear: bool = False
     segments: int = 0
     bytes_shipped: int = 0
 

@@ -21,7 +21,7 @@ from replicator.cli.screen import (
     seconds_text,
     size_text,
 )
-from replicator.config import DatabaseConfig
+from replicator.config import SECONDS_PER_DAY, DatabaseConfig
 from replicator.core.errors import ReplicatorError, SourceGone
 from replicator.core.position import Position, parse_position
 from replicator.core.times import format_time
@@ -69,6 +69,7 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     transactions, bytes}, where seconds are since the oldest commit that is not shipped and 0 means there is
     none, ``unprotected_since``, null while a full backup of the running generation is complete, and ``writer``
     {host, process, since, epoch, this_agent} by its newest lease, null where there is none or it did not say;
+    ``key`` {ring, created, age_days, old}, null where nothing is encrypted;
     ``lag_seconds``: the worst of the stores; and of the first store ``window`` as in ``ls`` or
     ``window_problem``.
     """
@@ -91,6 +92,7 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
         _write_times(store, _TIMES_OF_STORE)
         if store.get("error"):
             _write_times(store["error"], ("at",))
+    found["key"] = _key(source, now, database.key_max_age)
     found["lag_seconds"] = max((each["lag"]["seconds"] for each in found["stores"]), default=0.0)
     found["changed_since"] = not found["running"] and _changed_after(database.path, found["written"])
     _write_times(source, _TIMES_OF_SOURCE)
@@ -98,6 +100,20 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     if found["error"]:
         _write_times(found["error"], ("at",))
     return found | _ask_the_stores(found["stores"], database)
+
+
+def _key(source: dict[str, Any], now: int, max_age: float) -> dict[str, Any] | None:
+    """{ring, created, age_days, old} of an encrypted repository."""
+    ring, created = source.pop("key_ring", 0), source.pop("key_created", 0)
+    if not ring:
+        return None
+    age = (now - created) / 1e6
+    return {
+        "ring": ring,
+        "created": format_time(created),
+        "age_days": int(age // SECONDS_PER_DAY),
+        "old": age > max_age,
+    }
 
 
 def _write_times(content: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -214,6 +230,8 @@ def _print(screen: Screen, found: dict[str, Any]) -> None:
         rows.append(("window", f"{window['oldest']['committed']} to {window['newest']['committed']}"))
     else:
         rows.append(("window", f"none: {found['window_problem']}"))
+    if found["key"]:
+        rows.append(("key", _key_line(found["key"])))
     rows.append(
         (
             "log",
@@ -249,9 +267,17 @@ def _agent_line(found: dict[str, Any]) -> str:
     return f"running (process {found['pid']}), {source['phase']}{reason}"
 
 
+def _key_line(key: dict[str, Any]) -> str:
+    old = "  OLD: rotate it with `replicator key rotate`" if key["old"] else ""
+    return (
+        f"ring {key['ring']}, its newest key of {key['created']} ({count_text(key['age_days'], 'day')}){old}"
+    )
+
+
 def _store_rows(store: dict[str, Any]) -> list[tuple[str, str]]:
     lag = store["lag"]
-    rows = [("store", store["url"])]
+    clear = "  IN CLEAR: its endpoint is http://, without TLS" if store.get("in_clear") else ""
+    rows = [("store", f"{store['url']}{clear}")]
     if lag["seconds"] or lag["transactions"] or lag["bytes"]:
         rows.append(
             (

@@ -189,6 +189,10 @@ class AzureStore:
         self._once_only = PutOnce(self.url, self._put, self._size, self.delete)
 
     @property
+    def in_clear(self) -> bool:
+        return self._access.endpoint.startswith("http://")
+
+    @property
     def url(self) -> str:
         return f"azure://{self._access.account}/{self._container}/{self._prefix}".rstrip("/")
 

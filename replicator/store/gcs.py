@@ -138,6 +138,10 @@ class GcsStore:
         self._once_only = PutOnce(self.url, self._put, self._size, self.delete)
 
     @property
+    def in_clear(self) -> bool:
+        return (self._endpoint or "").startswith("http://")
+
+    @property
     def url(self) -> str:
         return f"gs://{self._bucket_name}/{self._prefix}".rstrip("/")
 

@@ -36,11 +36,12 @@ _KINDS = {
 CALLS_MAX = 8
 
 
-def connect(url: str, *, stop: threading.Event | None = None, bandwidth: int | None = None) -> Store:
+def connect(url: str, *, stop: threading.Event | None = None, bandwidth: int | None = None) -> RetryingStore:
     """The store at *url* as everything but a test of it is to use it. *stop* ends a pause at once; *bandwidth*:
     bytes a second, up and down together."""
     stop = stop or threading.Event()
-    store: Store = FewAtATime(ObservedStore(open_store(url)), CALLS_MAX)
+    kind = open_store(url)
+    store: Store = FewAtATime(ObservedStore(kind), CALLS_MAX)
     if bandwidth is not None:
 
         def pause(seconds: float) -> None:
@@ -48,7 +49,7 @@ def connect(url: str, *, stop: threading.Event | None = None, bandwidth: int | N
                 raise Interrupted(f"stopped while {url} was to be used no faster than allowed")
 
         store = Bandwidth(store, bandwidth, Clock(), pause)
-    return RetryingStore(store, stop)
+    return RetryingStore(store, stop, in_clear=getattr(kind, "in_clear", False))
 
 
 def is_plain_path(text: str) -> bool:

@@ -33,9 +33,11 @@ RETRY_AFTER_SECONDS_MAX = 30.0
 
 
 class RetryingStore:
-    """*stop*, once set, ends a pause at once: the call raises Interrupted."""
+    """*stop*, once set, ends a pause at once: the call raises Interrupted. ``in_clear``: what goes over the network is
+    not encrypted, since somebody asked for http."""
 
-    def __init__(self, store: Store, stop: threading.Event | None = None) -> None:
+    def __init__(self, store: Store, stop: threading.Event | None = None, *, in_clear: bool = False) -> None:
+        self.in_clear = in_clear
         self._store = store
         self._stop = stop or threading.Event()
         # The first pause is made before tenacity comes in, so its first is the second.

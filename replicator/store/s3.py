@@ -112,6 +112,10 @@ class S3Store:
     def url(self) -> str:
         return self._settings.url
 
+    @property
+    def in_clear(self) -> bool:
+        return self._settings.endpoint.startswith("http://")
+
     def put(self, name: str, data: bytes) -> None:
         if self._keeps_preconditions is None:
             self._probe()
