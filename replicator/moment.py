@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from replicator.core.changed_pages import ChangedPages
 from replicator.core.unit_build import Lineage, Tip
 from replicator.source.database import Database
 from replicator.source.pages import CapturedPages
@@ -14,7 +15,8 @@ from replicator.spool import Place
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """``pages`` answers for the commit of ``tip``; units behind it in the spool begin at ``spooled``.
+    """``pages`` answers for the commit of ``tip``; units behind it in the spool begin at ``spooled``. ``changed``
+    goes on with the capturing: it is copied, or read while the database is held still.
 
     ``unsettled`` are the pages whose newest captured version may not be in the main file; a checkpoint may
     write them there at any time.
@@ -23,6 +25,7 @@ class Moment:
     tip: Tip
     lineage: Lineage
     pages: CapturedPages
+    changed: ChangedPages
     spooled: Place
     unsettled: set[int]
 

@@ -220,6 +220,11 @@ class Spool:
                     place = Place(place.number + 1, 0)
         return units, place
 
+    def all_units(self) -> Iterator[tuple[UnitHeader, bytes]]:
+        """Everything that is in here, oldest first."""
+        for header, unit, _ in self._units(self.beginning):
+            yield header, unit
+
     def last_unit(self) -> bytes | None:
         """The newest unit that ends a transaction; None in an empty spool."""
         if self._last is None:

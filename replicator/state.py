@@ -15,8 +15,9 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from replicator.core.changed_pages import ChangedPages, decode_changed
 from replicator.core.cursor import EMPTY, WalCursor
-from replicator.core.errors import Interrupted
+from replicator.core.errors import Interrupted, ObjectCorrupt
 from replicator.core.names import FullName
 from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
@@ -203,6 +204,21 @@ class StateFolder:
         records = (*self.earlier, *([self.generation.record] if self.generation else []))
         return next((record for record in records if record.generation == generation), None)
 
+    def load_changed(self) -> ChangedPages | None:
+        """The changed pages that an earlier run kept; None where there are none, or they are damaged."""
+        with mapped_errors(f"cannot read the state folder {self.folder}"):
+            try:
+                with open(self._changed_path, "rb") as file:
+                    return decode_changed(file.read())
+            except (FileNotFoundError, ObjectCorrupt):
+                return None
+
+    def save_changed(self, changed: ChangedPages) -> None:
+        """Raises StoreError; who cannot is content with a full backup at the next start."""
+        with self._saving, mapped_errors(f"cannot write the state folder {self.folder}"):
+            if not self._closed:
+                replace_file(self._changed_path, changed.encode())
+
     def load_store(self, url: str) -> StoreMemory:
         loaded = read_json(self._store_path(url)) or {}
         return StoreMemory(
@@ -216,6 +232,10 @@ class StateFolder:
         with mapped_errors(f"cannot write the state folder {self.folder}"):
             make_folder(os.path.dirname(path))
             replace_file(path, json.dumps({"url": url, **asdict(memory)}, indent=1).encode())
+
+    @property
+    def _changed_path(self) -> str:
+        return os.path.join(self.folder, "changed.pages")
 
     @property
     def path(self) -> str:

@@ -17,14 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from replicator.backup.earlier import Earlier, missing_packs, newest_of_month
-from replicator.backup.packs import PackWriter
+from replicator.backup.packs import PackWriter, put_once
 from replicator.clock import Clock
 from replicator.core.checksum import pages_checksum
 from replicator.core.chunk_table import ChunkTable
 from replicator.core.codec import Compression
 from replicator.core.errors import (
     Interrupted,
-    ObjectCorrupt,
     ObjectExists,
     ObjectNotFound,
     OwnershipLost,
@@ -345,9 +344,8 @@ class FullBackup:
 
     def _put_manifest(self, manifest: Manifest) -> None:
         name = str(manifest.name)
-        encoded = encode_manifest(manifest)
         try:
-            self._store.put(name, encoded)
+            put_once(self._store, name, encode_manifest(manifest), verification=self._verification)
         except ObjectExists:
             # A full of the same position is there already: one of ours holds the same database.
             theirs = decode_manifest(self._store.get(name), name)
@@ -356,12 +354,6 @@ class FullBackup:
                     f"another agent wrote {name} to {self._store.url}, of another database",
                     hint="stop one of the two",
                 ) from None
-            return
-        if self._verification and self._store.get(name) != encoded:
-            raise ObjectCorrupt(
-                f"{self._store.url} does not give {name} back as it was put", name=name,
-                hint="a new backup is made; look after that store's disks",
-            )  # fmt: skip
 
 
 def _prepare(work: _Work, indexes: list[int], chunks: list[bytes]) -> _Prepared:

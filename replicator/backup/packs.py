@@ -18,6 +18,16 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 30.0
 
 
+def put_once(store: Store, name: str, encoded: bytes, *, verification: bool) -> None:
+    """Put a manifest, and read it back with *verification*. Raises ObjectExists, ObjectCorrupt."""
+    store.put(name, encoded)
+    if verification and store.get(name) != encoded:
+        raise ObjectCorrupt(
+            f"{store.url} does not give {name} back as it was put", name=name,
+            hint="a new backup is made; look after that store's disks",
+        )  # fmt: skip
+
+
 class PackWriter:
     """Of one backup. *earlier*: packs that it may refer to besides its own; frames number them first. *name* draws
     the name of a new pack. *require* raises once the backup is in vain; *trouble* is told what keeps a pack from being

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from replicator.capture.changed import changed_since, keep_changed
 from replicator.capture.place import (
     FIRST_RUN,
     Placed,
@@ -154,6 +155,7 @@ class Follow:
                     if self.capture.main_changed:
                         self._compare(self.capture, self._base_checksum)
                     self.capture.finish(settle=settle)
+                    keep_changed(self._state, self.capture)
                 except ContinuityLost as exc:
                     log.warning("generation.lost", extra={"reason": str(exc)})
                 finally:
@@ -265,6 +267,7 @@ class Follow:
             capture = Capture(
                 self.database, self._spool, self._marks, self._clock,
                 lineage=placed.lineage, tip=placed.tip, pages=placed.pages,
+                changed=changed_since(self._state, self._spool, placed.tip, placed.lineage.generation),
                 interval=self._settings.interval, limits=self._settings.limits,
                 on_captured=self._on_captured, request_passive=self._request_passive,
             )  # fmt: skip

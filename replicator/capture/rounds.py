@@ -20,10 +20,10 @@ from typing import Any
 from replicator.capture.barrier import Holds
 from replicator.capture.units import ContinuityLost, MainChanged, Sightings, UnitWriter
 from replicator.clock import Clock
+from replicator.core.changed_pages import ChangedPages
 from replicator.core.checkpoint_policy import Action, CheckpointLimits, LogState, decide
 from replicator.core.cursor import EMPTY, Continue, Lost, Observation, Restarted, judge
 from replicator.core.following import Overload, Pace
-from replicator.core.position import Position
 from replicator.core.unit_build import Lineage, Tip
 from replicator.core.wal import FRAME_HEADER_SIZE
 from replicator.marks import Marks
@@ -63,6 +63,7 @@ class Capture:
         lineage: Lineage,
         tip: Tip,
         pages: CapturedPages,
+        changed: ChangedPages,
         interval: float,
         limits: CheckpointLimits,
         on_captured: Callable[[], None],
@@ -72,7 +73,7 @@ class Capture:
         self._spool = spool
         self._marks = marks
         self._clock = clock
-        self._units = UnitWriter(database, spool, pages, lineage, tip)
+        self._units = UnitWriter(database, spool, pages, lineage, tip, changed)
         self._cursor = tip.cursor
         self._limits = limits
         self._on_captured = on_captured
@@ -189,7 +190,9 @@ class Capture:
         with self._lock:
             self.require_followed()
             units = self._units
-            yield Moment(units.tip, units.lineage, units.pages, self._spool.end, self._unsettled())
+            yield Moment(
+                units.tip, units.lineage, units.pages, units.changed, self._spool.end, self._unsettled()
+            )
 
     @contextmanager
     def collecting_touched(self) -> Iterator[set[int]]:
@@ -381,20 +384,13 @@ class Capture:
 
     def describe(self) -> dict[str, Any]:
         """What ``SourceState`` says of us just now; from any thread."""
-        tip, lineage = self._units.tip, self._units.lineage
         pending = max(0, self._sightings.frames - self._cursor.frames)
         return {
-            "phase": "following",
-            "reason": "",
-            "captured": Position(lineage.generation, tip.txid),
-            "captured_observed": tip.observed,
+            **self._units.describe(),
             "pending_frames": pending,
             "pending_since": self._sightings.oldest if pending else 0,
             "wal_bytes": self._sightings.frames * self._frame_bytes,
-            "page_size": lineage.page_size,
-            "pages": tip.pages,
             "overloaded": self._overload.active,
-            "coalesced": self._units.coalesced,
             "barriers": self._holds.count,
             "barrier_longest_ms": round(self._holds.longest_ms, 1),
         }

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+from replicator.core.changed_pages import ChangedPages
 from replicator.core.cursor import Observation, WalCursor
 from replicator.core.page_delta import PageImage
+from replicator.core.position import Position
 from replicator.core.unit_build import (
     UNIT_BYTES_MAX,
     UNIT_MICROS_MAX,
@@ -80,7 +83,13 @@ class UnitWriter:
     """Owns the tip: every unit is built on it, made durable, and only then becomes it."""
 
     def __init__(
-        self, database: Database, spool: Spool, pages: CapturedPages, lineage: Lineage, tip: Tip
+        self,
+        database: Database,
+        spool: Spool,
+        pages: CapturedPages,
+        lineage: Lineage,
+        tip: Tip,
+        changed: ChangedPages,
     ) -> None:
         self._database = database
         self._spool = spool
@@ -88,6 +97,7 @@ class UnitWriter:
         self.pages = pages
         self.lineage = lineage
         self.tip = tip
+        self.changed = changed
         self.confirm: Callable[[], None] | None = None
         """Asked once a unit was read from the log and built, before it counts: it may raise."""
         self.coalesced = 0
@@ -125,6 +135,19 @@ class UnitWriter:
             self.pages.advance(each_logged)
         self.coalesced += span - 1
         return cursor
+
+    def describe(self) -> dict[str, Any]:
+        """What ``SourceState`` says of what is captured."""
+        tip, lineage = self.tip, self.lineage
+        return {
+            "phase": "following",
+            "reason": "",
+            "captured": Position(lineage.generation, tip.txid),
+            "captured_observed": tip.observed,
+            "page_size": lineage.page_size,
+            "pages": tip.pages,
+            "coalesced": self.coalesced,
+        }
 
     def settle_checksum(self, base_checksum: int) -> None:
         """Find the rolling checksum again by reading the whole database, where it was lost track of."""
@@ -193,6 +216,8 @@ class UnitWriter:
             self.confirm()
         self._spool.append(built.unit, built.header)
         self.tip = built.tip
+        for entry in built.entries:
+            self.changed.note(entry.txid, entry.pgnos, entry.hashes)
         log.debug(
             "unit.captured", extra={"txid": f"{built.header.txid_last:016x}", "bytes_out": len(built.unit)}
         )

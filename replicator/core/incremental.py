@@ -23,6 +23,7 @@ MAGIC = b"RPLINCR"
 FRAME_BYTES = 256 << 10
 # Of some 600 KB: eight bytes a page, and twenty a frame.
 TABLE_PAGES = 1 << 16
+PGNO_MAX = 0xFFFFFFFE  # fileformat2, 1.3.1
 _TABLE_BYTES_MAX = TABLE_PAGES * 60
 
 
@@ -91,7 +92,7 @@ def _is_proper(manifest: Incremental) -> bool:
         and type(manifest.pages_stored) is int
         and type(manifest.parent_txid) is int
         and 0 <= manifest.parent_txid < manifest.txid
-        and 0 <= manifest.pages_stored <= manifest.pages
+        and manifest.pages_stored >= 0
         and isinstance(manifest.parent, str)
         and len(manifest.parent_chain) == len(manifest.chain)
         and all(each.plain_bytes <= _TABLE_BYTES_MAX for each in manifest.tables)
@@ -141,7 +142,8 @@ def _encode_table(frames: Sequence[PageFrame]) -> bytes:
 def read_page_frames(
     manifest: Incremental, get_range: Callable[[str, int, int], bytes]
 ) -> Iterator[PageFrame]:
-    """What lies where, table by table. Raises ObjectCorrupt."""
+    """What lies where, table by table. A page may be listed again: what comes later is newer; and beyond the end of the
+    database, where that shrank while it was read. Raises ObjectCorrupt."""
     found = 0
     for frame in manifest.tables:
         for each in _decode_table(read_frame(frame, manifest.packs, get_range), manifest):
@@ -164,7 +166,7 @@ def _decode_table(data: bytes, manifest: Incremental) -> Iterator[PageFrame]:
         pgnos: list[int] = []
         last = 0
         for _ in range(count):
-            delta = reader.varint(manifest.pages - last)
+            delta = reader.varint(PGNO_MAX - last)
             last += delta
             if delta == 0:
                 raise ObjectCorrupt(f"{manifest.name} lists its pages out of order", name=str(manifest.name))

@@ -78,10 +78,11 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A unit's final bytes, its header, and the tip behind it."""
+    """A unit's final bytes, its header, what it holds, and the tip behind it."""
 
     unit: bytes
     header: UnitHeader
+    entries: Sequence[Entry]
     tip: Tip
 
 
@@ -158,7 +159,7 @@ def build_unit(
         payload_bytes=body.payload_bytes,
     )
     unit, digest = encode_unit(header, body)
-    return Built(unit, header, Tip(txid, digest, rolling, pages, entries[-1].observed, cursor))
+    return Built(unit, header, entries, Tip(txid, digest, rolling, pages, entries[-1].observed, cursor))
 
 
 def build_parts(
@@ -213,11 +214,11 @@ def build_parts(
         )
         unit, chain = encode_unit(header, body)
         if last:
-            yield Built(unit, header, Tip(
+            yield Built(unit, header, [entry], Tip(
                 tip.txid + span, chain, rolling, transaction.commit_pages, seen.observed, cursor
             ))  # fmt: skip
         else:
-            yield Built(unit, header, replace(tip, chain=chain, rolling=rolling, part=number))
+            yield Built(unit, header, [entry], replace(tip, chain=chain, rolling=rolling, part=number))
 
 
 def _lineage_fields(lineage: Lineage) -> dict[str, Any]:

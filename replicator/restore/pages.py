@@ -52,11 +52,9 @@ def restore_pages(
     covered = Covered(incrementals[-1].pages)
     with ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool:
         for manifest in reversed(incrementals):
-            wanted = (
-                each
-                for each in read_page_frames(manifest, store.get_range)
-                if any(pgno not in covered for pgno in each.pgnos)
-            )
+            # The last frame of a backup is the newest: a page that changed while it was made is in two.
+            newest_first = reversed(list(read_page_frames(manifest, store.get_range)))
+            wanted = (each for each in newest_first if any(pgno not in covered for pgno in each.pgnos))
             for pages in _fetched(pool, store, manifest, wanted, jobs):
                 new = {pgno: content for pgno, content in pages if pgno not in covered}
                 for run in neighbours(sorted(new), len(new)):

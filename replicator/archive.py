@@ -1,0 +1,193 @@
+"""Archive: the live segments of about a quarter of an hour become one log, made from what the store really holds.
+
+Order: read and prove the segments, put the log, read it back, and only then delete the segments. Interrupted anywhere,
+the units lie in two places, and readers pass over what they have seen. The newest segment of the running generation
+stays: it says where the agent goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound, StoreDenied
+from replicator.core.log import LOG_BYTES_MAX, decode_log, encode_log
+from replicator.core.names import LOG, TAIL, LogName, SegmentName, parse_name
+from replicator.core.position import GenerationId
+from replicator.core.records import lease_in_segment
+from replicator.core.unit import UnitHeader, decode_unit, follows, split_units
+from replicator.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Archived:
+    """What one run did. ``kept``: segments that the store does not let go of, so that they lie there twice for good."""
+
+    logs: list[LogName] = field(default_factory=list)
+    segments: int = 0
+    bytes_out: int = 0
+    kept: int = 0
+
+
+@dataclass(slots=True)
+class _Open:
+    """Units that will be the next log, and the segments of which all units are taken."""
+
+    units: list[tuple[UnitHeader, bytes]] = field(default_factory=list)
+    size: int = 0
+    emptied: list[SegmentName] = field(default_factory=list)
+
+
+class Archive:
+    """Of one store; one run at a time. *stopped*: whether nobody waits for the end any more."""
+
+    def __init__(self, store: Store, stopped: Callable[[], bool]) -> None:
+        self._store = store
+        self._stopped = stopped
+        self._logs: list[LogName] | None = None
+        self._read: tuple[LogName, set[bytes]] | None = None
+
+    def run(self, running: GenerationId, cuts: set[int]) -> Archived:
+        """Take over what lies in the tail. *cuts*: positions of backups, where a log shall end, so that who begins
+        there needs nothing from before. Raises StoreError, ObjectCorrupt where a segment is damaged, Interrupted."""
+        if self._logs is None:
+            found = (parse_name(each.name) for each in self._store.list(LOG))
+            self._logs = [name for name in found if isinstance(name, LogName)]
+        done = Archived()
+        tails: dict[GenerationId, list[SegmentName]] = {}
+        for each in self._store.list(TAIL):
+            name = parse_name(each.name)
+            if isinstance(name, SegmentName):
+                tails.setdefault(name.generation, []).append(name)
+        for generation, segments in tails.items():
+            taken = segments[:-1] if generation == running else segments
+            if taken:
+                self._take(generation, taken, cuts, done)
+        return done
+
+    def _take(
+        self, generation: GenerationId, segments: list[SegmentName], cuts: set[int], done: Archived
+    ) -> None:
+        ready = _Open()
+        digest: bytes | None = None
+        for segment in segments:
+            if self._stopped():
+                raise Interrupted("the archiving was stopped")
+            content = self._content(segment)
+            if content is None:
+                continue
+            for header, unit, own in _units(content):
+                if self._has(header, unit):
+                    continue
+                last = ready.units[-1][0] if ready.units else None
+                if last is not None and not _goes_on(last, header):
+                    self._close(ready, done)  # a hole, which ends at a full backup
+                    digest = None
+                if digest is not None and not follows(header, digest):
+                    raise ObjectCorrupt(f"{segment} does not chain to what is before it", name=str(segment))
+                ready.units.append((header, unit))
+                ready.size += len(unit)
+                digest = own
+                if header.commits and (header.txid_last in cuts or ready.size >= LOG_BYTES_MAX):
+                    self._close(ready, done)
+            ready.emptied.append(segment)
+            if not ready.units:  # the last log ended with it
+                self._clear(ready, done)
+        self._close(ready, done)
+        self._clear(ready, done)
+
+    def _content(self, segment: SegmentName) -> bytes | None:
+        """None where there is none, since a listing lags behind, and of a fence, which stays."""
+        try:
+            content = self._store.get(str(segment))
+        except ObjectNotFound:
+            return None
+        return None if lease_in_segment(content, str(segment)) is not None else content
+
+    def _has(self, header: UnitHeader, unit: bytes) -> bool:
+        """Whether a log of an earlier run, which did not come to delete the segment, holds this very unit."""
+        assert self._logs is not None
+        for name in self._logs:
+            if (
+                name.generation != header.generation
+                or not name.txid_first <= header.txid_last <= name.txid_last
+            ):
+                continue
+            if self._read is None or self._read[0] != name:
+                self._read = name, self._digests_in(name)
+            return hashlib.sha256(unit).digest() in self._read[1]
+        return False
+
+    def _digests_in(self, name: LogName) -> set[bytes]:
+        try:
+            units = decode_log(self._store.get(str(name)), name).units
+            return {hashlib.sha256(view).digest() for view in split_units(units)}
+        except (ObjectCorrupt, ObjectNotFound) as exc:
+            log.error("log.unreadable", extra={"store": self._store.url, "key": str(name), "error": str(exc)})
+            return set()
+
+    def _close(self, ready: _Open, done: Archived) -> None:
+        """Put what is ready as one log. A transaction whose last part is missing waits for it."""
+        while ready.units and not ready.units[-1][0].commits:
+            ready.units.pop()
+            ready.emptied.clear()
+        if not ready.units:
+            return
+        first, last = ready.units[0][0], ready.units[-1][0]
+        name = LogName(
+            last.observed_last - last.observed_last % 1_000_000,
+            last.generation,
+            first.txid_first,
+            last.txid_last,
+        )
+        encoded = encode_log(name, ready.units)
+        try:
+            self._store.put(str(name), encoded)
+        except ObjectExists:
+            log.debug(
+                "log.found", extra={"store": self._store.url, "key": str(name)}
+            )  # a run that was interrupted
+        if hashlib.sha256(self._store.get(str(name))).digest() != hashlib.sha256(encoded).digest():
+            raise ObjectCorrupt(f"{self._store.url} does not give {name} back as it was put", name=str(name))
+        assert self._logs is not None
+        self._logs.append(name)
+        self._read = None
+        done.logs.append(name)
+        done.bytes_out += len(encoded)
+        ready.units, ready.size = [], 0
+        log.info(
+            "log.stored",
+            extra={
+                "store": self._store.url,
+                "txid_min": f"{first.txid_first:016x}",
+                "txid_max": f"{last.txid_last:016x}",
+                "bytes_out": len(encoded),
+            },
+        )
+
+    def _clear(self, ready: _Open, done: Archived) -> None:
+        """Delete the segments that logs have taken over."""
+        for segment in ready.emptied:
+            try:
+                self._store.delete(str(segment))
+                done.segments += 1
+            except StoreDenied:
+                done.kept += 1
+        ready.emptied.clear()
+
+
+def _units(content: bytes) -> Iterator[tuple[UnitHeader, bytes, bytes]]:
+    """Each with its digest, proved."""
+    for view in split_units(content):
+        unit = decode_unit(view)
+        yield unit.header, bytes(view), unit.digest
+
+
+def _goes_on(last: UnitHeader, header: UnitHeader) -> bool:
+    if last.commits:
+        return header.txid_first == last.txid_last + 1 and header.part in (0, 1)
+    return header.txid_first == last.txid_first and header.part == last.part + 1
