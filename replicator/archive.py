@@ -111,12 +111,11 @@ class Archive:
     def _has(self, header: UnitHeader, unit: bytes) -> bool:
         """Whether a log of an earlier run, which did not come to delete the segment, holds this very unit."""
         assert self._logs is not None
-        for name in self._logs:
-            if (
-                name.generation != header.generation
-                or not name.txid_first <= header.txid_last <= name.txid_last
-            ):
+        for name in reversed(self._logs):
+            if name.generation != header.generation or name.txid_first > header.txid_last:
                 continue
+            if name.txid_last < header.txid_last:
+                return False  # they ascend
             if self._read is None or self._read[0] != name:
                 self._read = name, self._digests_in(name)
             return hashlib.sha256(unit).digest() in self._read[1]

@@ -7,6 +7,7 @@ import secrets
 import socket
 
 from replicator.clock import Clock
+from replicator.core.catalogue import GenerationListing
 from replicator.core.errors import (
     ObjectCorrupt,
     ObjectExists,
@@ -14,13 +15,16 @@ from replicator.core.errors import (
     StoreUnavailable,
 )
 from replicator.core.full import Manifest, decode_manifest
+from replicator.core.incremental import Incremental, decode_incremental
 from replicator.core.names import (
     FULL,
     GENERATIONS,
+    INCREMENTAL,
     LEASES,
     REPOSITORY,
     FullName,
     GenerationName,
+    IncrementalName,
     LeaseName,
     SegmentName,
     parse_name,
@@ -38,6 +42,7 @@ from replicator.core.records import (
     encode_record,
     lease_in_segment,
 )
+from replicator.core.restore_plan import chain_of
 from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
 from replicator.files import mount_of, read_json
@@ -177,6 +182,29 @@ def fulls_in(store: Store, generation: GenerationId) -> tuple[FullName, ...]:
         if isinstance(name := parse_name(each.name), FullName) and name.generation == generation
     ]
     return tuple(sorted(found, key=lambda each: each.txid))
+
+
+def newest_backup(store: Store, generation: GenerationId) -> Manifest | Incremental | None:
+    """The newest backup of *generation* that has all it rests on; None without any. Two LISTs and a GET."""
+    incrementals = [
+        name
+        for each in store.list(INCREMENTAL)
+        if isinstance(name := parse_name(each.name), IncrementalName) and name.generation == generation
+    ]
+    listing = GenerationListing(
+        generation,
+        None,
+        fulls_in(store, generation),
+        (),
+        tuple(sorted(incrementals, key=lambda each: each.txid)),
+    )
+    for backup in reversed(listing.backups):
+        if chain_of(listing, backup) is not None:
+            content = store.get(str(backup))
+            if isinstance(backup, IncrementalName):
+                return decode_incremental(content, str(backup))
+            return decode_manifest(content, str(backup))
+    return None
 
 
 def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:

@@ -9,8 +9,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from replicator.backup import ContentDiffers, FullBackup
+from replicator.archive import Archive
+from replicator.backup import ContentDiffers, FullBackup, IncrementalBackup
 from replicator.capture import Capture, ContinuityLost
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
@@ -25,6 +27,7 @@ from replicator.ship import Ship
 from replicator.spool import Spool
 from replicator.state import StateFolder
 from replicator.store import Store
+from replicator.upkeep import Job, Makers, Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Line:
         loop: Loop,
         dedup: Callable[[], Root | None],
         verification: bool,
+        log_seconds: float,
+        prune: Callable[[dict[str, Any]], dict[str, Any]],
         stop: threading.Event,
     ) -> None:
         self._store = store
@@ -85,10 +90,30 @@ class Line:
             fence=lambda generation: fence(store, state.epoch, but=generation),
             pulse=pulse,
         )  # fmt: skip
-        self._backup = FullBackup(
-            store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full,
-            dedup=dedup, verification=verification, stop=stop,
+        self._begun = False
+        self._upkeep = Upkeep(
+            store, self.ship,
+            Makers(
+                FullBackup(
+                    store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full,
+                    dedup=dedup, verification=verification, stop=stop,
+                ),
+                IncrementalBackup(
+                    store, state, clock, confirm=enlist, trouble=self._tell_of_full,
+                    verification=verification, stop=stop,
+                ),
+                Archive(store, stop.is_set), prune,
+            ),
+            state=state, marks=marks, clock=clock, confirm=enlist, log_seconds=log_seconds,
         )  # fmt: skip
+
+    def ask(self, job: Job) -> None:
+        """Something to be done in this store, when its turn comes."""
+        if self._ours.finished() or self._ours.failed():
+            job.done.set_exception(Interrupted("the agent is stopping"))
+            return
+        self._upkeep.ask(job)
+        self._loop.wake(self._backup_task)
 
     def wake(self) -> None:
         self._loop.wake(self._ship_task)
@@ -124,16 +149,23 @@ class Line:
             return SURPRISED_SECONDS
         if self.ship.has_full:
             self._tell_of_full(None)
+            if self._upkeep.has_work or not self._begun:
+                self._begun = True
+                self._loop.wake(self._backup_task)
         return delay
 
     def _backup_step(self, now: float) -> float | None:
-        capture = self._ours.capture()
-        if capture is None or self._ours.finished() or not self.ship.needs_full:
+        if self._ours.finished() or self._ours.failed():
+            self._upkeep.abandon(Interrupted("the agent is stopping"))
             return None
+        capture = self._ours.capture()
+        if capture is None or not self.ship.has_place:
+            return None  # woken when the store has answered, and the database is followed
         if now < self._backup_not_before:
             return self._backup_not_before - now
+        needed = self.ship.needs_full
         try:
-            position = self._backup.run(capture).position
+            delay = self._upkeep.step(capture, now)
         except (ContentDiffers, ContinuityLost) as exc:
             self._ours.lose(capture, str(exc))
             return BACKUP_RETRY_SECONDS
@@ -147,11 +179,10 @@ class Line:
         except Exception as exc:
             self._surprised(self._full_at, exc)
             return self._again_in(SURPRISED_SECONDS)
-        self._tell_of_full(None)
-        self._marks.store(self._store.url, protected=position, unprotected_since=0)
-        self.ship.rejoin(position.generation, position.txid)
-        self.wake()
-        return None
+        if needed:
+            self._tell_of_full(None)
+            self.wake()
+        return delay
 
     def _failed(self, exc: ReplicatorError) -> float:
         log.error("full.failed", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint})

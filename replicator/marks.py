@@ -50,6 +50,12 @@ class StoreState:
     lapsed: bool = False
     rolled_back: str = ""
     in_clear: bool = False
+    last_full: int = 0
+    full_seconds: float = 0.0
+    full_bytes: int = 0
+    last_incremental: int = 0
+    last_log: int = 0
+    logged: Position | None = None
     segments: int = 0
     bytes_shipped: int = 0
 

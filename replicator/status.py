@@ -66,6 +66,7 @@ def encode_snapshot(name: str, database: str, snapshot: Snapshot, wall: int) -> 
         each = asdict(state)
         each["shipped"] = str(state.shipped) if state.shipped else None
         each["protected"] = str(state.protected) if state.protected else None
+        each["logged"] = str(state.logged) if state.logged else None
         mine = (error for error in snapshot.errors if error.where.endswith(state.url))
         each["error"] = next((asdict(error) for error in mine), None)
         stores.append(each)

@@ -37,7 +37,20 @@ LAYER_OF_HEAD = {
         "edge",
     ),
     **dict.fromkeys(
-        ("agent", "follower", "introduction", "line", "loop", "config", "status", "__main__"), "shell"
+        (
+            "agent",
+            "control",
+            "follower",
+            "introduction",
+            "line",
+            "loop",
+            "config",
+            "scheduler",
+            "status",
+            "upkeep",
+            "__main__",
+        ),
+        "shell",
     ),
     **dict.fromkeys(("cli", "demo", "api", "web"), "shell"),
 }

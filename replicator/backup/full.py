@@ -68,6 +68,7 @@ class ContentDiffers(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FullResult:
+    backup_id: str
     position: Position
     database_bytes: int
     stored_bytes: int
@@ -175,6 +176,7 @@ class FullBackup:
             },
         )
         return FullResult(
+            manifest.name.backup_id,
             manifest.position, manifest.database_bytes, manifest.stored_bytes, manifest.chunks, work.chunks_new,
             seconds,
         )  # fmt: skip

@@ -8,8 +8,9 @@ from replicator.clock import Clock
 from replicator.core.errors import StoreError
 from replicator.core.position import GenerationId, Position
 from replicator.core.times import format_time
+from replicator.core.unit import parse_unit_header
 from replicator.marks import LastError, Marks
-from replicator.state import StateFolder, StoreMemory
+from replicator.state import Newest, StateFolder, StoreMemory
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,20 @@ class Memory:
             return
         self._saved_at, self._changed = self._clock.now(), False
 
-    def compare(self, running: GenerationId, reached: int) -> None:
+    def found(self, running: GenerationId, newest: Newest, *, lapsed: bool) -> None:
+        """What the store answered when it was asked how far it is."""
+        shipped = parse_unit_header(newest.unit) if newest.unit is not None else None
+        fulls = [full.txid for full in newest.fulls]
+        self._compare(running, max([shipped.txid_last if shipped else 0, *fulls]))
+        self._marks.store(
+            self._store.url,
+            lapsed=lapsed,
+            shipped=shipped.position if shipped and shipped.commits else None,
+            shipped_observed=shipped.observed_last if shipped else 0,
+            protected=Position(running, fulls[-1]) if fulls else None,
+        )
+
+    def _compare(self, running: GenerationId, reached: int) -> None:
         """Tell where the store knows less of the running generation than it once acknowledged."""
         known = self._kept.shipped
         if known is None or known[0] != running or reached >= known[1]:

@@ -26,7 +26,7 @@ from replicator.core.names import FullName, GenerationName, SegmentName
 from replicator.core.position import GenerationId, Position
 from replicator.core.quantities import format_size
 from replicator.core.records import encode_record
-from replicator.core.unit import TRAILER_SIZE, UnitHeader, follows, parse_unit_header
+from replicator.core.unit import TRAILER_SIZE, UnitHeader, follows
 from replicator.marks import LastError, Marks
 from replicator.pulse import Pulse
 from replicator.ship.adopt import adopt
@@ -173,6 +173,16 @@ class Ship:
         self._marks.well(self._store.url)
 
     @property
+    def has_place(self) -> bool:
+        """Whether the store has told how far it is."""
+        return self._ready
+
+    @property
+    def segments(self) -> int:
+        """How many were put so far, in this run."""
+        return self._segments
+
+    @property
     def has_full(self) -> bool:
         """Whether the store has a full backup of the running generation, and all behind it."""
         return self._ready and self._state.generation is not None and not self.needs_full
@@ -314,16 +324,7 @@ class Ship:
             self._full = (running, newest.fulls[-1].txid) if newest.fulls else None
             self._newest_there = (running, newest.unit[-TRAILER_SIZE:]) if newest.unit is not None else None
         self._spool.retain(self._store.url, place)
-        shipped = parse_unit_header(newest.unit) if newest.unit is not None else None
-        reached = [shipped.txid_last if shipped else 0, *(full.txid for full in newest.fulls)]
-        self._memory.compare(running, max(reached))
-        self._marks.store(
-            self._store.url,
-            lapsed=place is None,
-            shipped=shipped.position if shipped and shipped.commits else None,
-            shipped_observed=shipped.observed_last if shipped else 0,
-            protected=Position(*self._full) if self._full else None,
-        )
+        self._memory.found(running, newest, lapsed=place is None)
 
     def _announce(self, generation: GenerationId) -> None:
         """The generation's record goes before anything of it."""

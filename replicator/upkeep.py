@@ -1,0 +1,228 @@
+"""Upkeep of one store: full and incremental backups, logs, pruning; whatever is made there besides shipping.
+
+One thing at a time, in the order it was asked for. A full backup that the store lacks comes before everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from replicator.archive import Archive
+from replicator.backup import ContentDiffers, FullBackup, IncrementalBackup, NoParent
+from replicator.capture import Capture, ContinuityLost
+from replicator.clock import Clock
+from replicator.core.errors import Interrupted, KeyRefused, ObjectCorrupt, OwnershipLost, ReplicatorError
+from replicator.core.full import Manifest
+from replicator.core.incremental import Incremental
+from replicator.core.position import Position
+from replicator.enlist import newest_backup
+from replicator.marks import Marks
+from replicator.ship import Ship
+from replicator.state import StateFolder
+from replicator.store import Store
+
+log = logging.getLogger(__name__)
+
+FULL, INCREMENTAL, LOG, PRUNE = "full", "incremental", "log", "prune"
+# A log that could not be made is tried again when some more would go into it, but not too soon.
+LOG_RETRY_SECONDS = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Something to do once. ``done`` gets the outcome, a JSON object, or the error."""
+
+    kind: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    done: Future[dict[str, Any]] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """Who does it."""
+
+    full: FullBackup
+    incremental: IncrementalBackup
+    archive: Archive
+    prune: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Upkeep:
+    """``step`` runs in one thread at a time. *log_seconds*: how long the tail may grow. *confirm* raises OwnershipLost
+    if another agent writes there by now: names of their own meet nobody else's."""
+
+    def __init__(
+        self,
+        store: Store,
+        ship: Ship,
+        makers: Makers,
+        *,
+        state: StateFolder,
+        marks: Marks,
+        clock: Clock,
+        confirm: Callable[[], None],
+        log_seconds: float,
+    ) -> None:
+        self._store = store
+        self._ship = ship
+        self._makers = makers
+        self._state = state
+        self._marks = marks
+        self._clock = clock
+        self._confirm = confirm
+        self._log_seconds = log_seconds
+        self._jobs: deque[Job] = deque()
+        self._cuts: set[int] = set()
+        # What an earlier run left in the tail is taken over, too.
+        self._log_due: float | None = clock.now() + log_seconds
+        self._archived = 0
+
+    def ask(self, job: Job) -> None:
+        """From any thread; whoever asks wakes the task."""
+        self._jobs.append(job)
+
+    def abandon(self, error: ReplicatorError) -> None:
+        """Nothing is done any more."""
+        while self._jobs:
+            self._jobs.popleft().done.set_exception(error)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to do, or a time to be set for it, that nobody has looked at yet."""
+        return bool(self._jobs) or self._log_unset
+
+    @property
+    def _log_unset(self) -> bool:
+        """Whether something came into the tail since the last log, and nobody waits for the next one yet."""
+        return self._log_due is None and self._ship.segments != self._archived
+
+    def step(self, capture: Capture, now: float) -> float | None:
+        """Do the next thing. Raises what a full backup that is needed raises; what was asked for gets its own errors,
+        but for OwnershipLost, ContentDiffers and ContinuityLost, which are everybody's."""
+        if self._ship.needs_full:
+            self._full(capture)
+            return 0.0
+        if self._jobs:
+            self._do(self._jobs.popleft(), capture)
+            return 0.0
+        if self._log_unset:
+            self._log_due = now + self._log_seconds
+        if self._log_due is not None and now >= self._log_due:
+            self._archive_in_time(now)
+        return max(0.0, self._log_due - now) if self._log_due is not None else None
+
+    def _do(self, job: Job, capture: Capture) -> None:
+        work: dict[str, Callable[[], dict[str, Any]]] = {
+            FULL: lambda: self._full(capture),
+            INCREMENTAL: lambda: self._incremental(capture),
+            LOG: self._logs,
+            PRUNE: lambda: self._makers.prune(job.arguments),
+        }
+        try:
+            self._confirm()
+            job.done.set_result(work[job.kind]())
+        except (OwnershipLost, ContentDiffers, ContinuityLost, Interrupted) as exc:
+            job.done.set_exception(exc if isinstance(exc, ReplicatorError) else ReplicatorError(str(exc)))
+            raise
+        except ReplicatorError as exc:
+            log.error(
+                "upkeep.failed",
+                extra={"store": self._store.url, "kind": job.kind, "error": str(exc), "hint": exc.hint},
+            )
+            job.done.set_exception(exc)
+        except BaseException as exc:
+            job.done.set_exception(ReplicatorError(f"internal error: {type(exc).__name__}"))
+            raise
+
+    # --- what is done ----------------------------------------------------------------------------------
+
+    def _full(self, capture: Capture) -> dict[str, Any]:
+        result = self._makers.full.run(capture)
+        position = result.position
+        self._marks.store(
+            self._store.url, protected=position, unprotected_since=0, last_full=self._clock.wall(),
+            full_seconds=result.seconds, full_bytes=result.stored_bytes,
+        )  # fmt: skip
+        self._ship.rejoin(position.generation, position.txid)
+        self._cuts.add(position.txid)
+        return {
+            "type": FULL,
+            "backup": result.backup_id,
+            "position": str(position),
+            "database_bytes": result.database_bytes,
+            "stored_bytes": result.stored_bytes,
+            "seconds": round(result.seconds, 3),
+            "note": None,
+        }
+
+    def _incremental(self, capture: Capture) -> dict[str, Any]:
+        try:
+            parent = self._parent()
+            result = self._makers.incremental.run(capture, parent)
+        except NoParent as exc:
+            log.info("incremental.became-full", extra={"store": self._store.url, "reason": str(exc)})
+            return {**self._full(capture), "note": f"a full backup was made instead: {exc}"}
+        manifest = result.manifest
+        if manifest is not None:
+            self._cuts.add(manifest.txid)
+            self._marks.store(self._store.url, last_incremental=self._clock.wall())
+        return {
+            "type": INCREMENTAL,
+            "backup": manifest.name.backup_id if manifest is not None else None,
+            "position": str(manifest.position if manifest is not None else parent.position),
+            "parent": parent.name.backup_id,
+            "pages": manifest.pages_stored if manifest is not None else 0,
+            "stored_bytes": manifest.stored_bytes if manifest is not None else 0,
+            "seconds": round(result.seconds, 3),
+            "note": None if manifest is not None else f"nothing changed since {parent.name.backup_id}",
+        }
+
+    def _parent(self) -> Manifest | Incremental:
+        running = self._state.generation
+        if running is None:
+            raise NoParent("nothing is captured yet")
+        try:
+            found = newest_backup(self._store, running.record.generation)
+        except ObjectCorrupt as exc:
+            raise NoParent(f"the newest backup cannot be read: {exc}") from exc
+        if found is None:
+            raise NoParent("there is no backup of this generation")
+        return found
+
+    def _archive_in_time(self, now: float) -> None:
+        try:
+            self._confirm()
+            self._logs()
+        except (Interrupted, OwnershipLost, KeyRefused):
+            raise
+        except ReplicatorError as exc:
+            log.error("log.failed", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint})
+            self._log_due = now + max(LOG_RETRY_SECONDS, self._log_seconds)
+
+    def _logs(self) -> dict[str, Any]:
+        running = self._state.generation
+        assert running is not None
+        segments = self._ship.segments
+        done = self._makers.archive.run(running.record.generation, self._cuts)
+        self._archived, self._log_due = segments, None
+        if done.logs:
+            last = done.logs[-1]
+            self._cuts = {each for each in self._cuts if each > last.txid_last}
+            self._marks.store(
+                self._store.url,
+                last_log=self._clock.wall(),
+                logged=Position(last.generation, last.txid_last),
+            )
+        return {
+            "type": LOG,
+            "logs": [str(name) for name in done.logs],
+            "segments": done.segments,
+            "kept": done.kept,
+            "stored_bytes": done.bytes_out,
+            "note": None,
+        }
