@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from replicator.capture import SAFETY_POLL_SECONDS
 from replicator.clock import Clock
 from replicator.config import AgentConfig, DatabaseConfig, require_distinct
+from replicator.control import ControlServer
 from replicator.core.errors import ConfigError, Interrupted, UsageError
 from replicator.files import allow_descriptors
 from replicator.follower import Follower
@@ -28,6 +31,7 @@ from replicator.heap import Heap
 from replicator.loop import Loop, Task
 from replicator.marks import Snapshot
 from replicator.pulse import Pulse
+from replicator.requests import Requests
 from replicator.source.watcher import Watcher
 from replicator.spool import Place
 
@@ -86,9 +90,12 @@ class Agent:
                 self._remote,
                 self._pulse,
                 self._database_failed,
+                self._state_opened,
             )
             for each in found
         ]
+
+        self._control = ControlServer(Requests(self._followers).handlers)
 
     def start(self) -> None:
         """Open state, make ourselves known to the stores, and begin to follow. UsageError the second time."""
@@ -157,6 +164,14 @@ class Agent:
             if follower.failure is not None:
                 raise follower.failure
 
+    def ask(
+        self, database: str, kind: str, *, tell: Callable[[str], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Have a `full`, an `incremental` or a `log` made of *database* now, and wait for it: {stores: {url: outcome}}.
+        Raises SourceGone where it is not followed, and the error where every store has one."""
+        request = Requests(self._followers).handlers["backup"]
+        return request(os.path.realpath(database), {"type": kind}, tell)
+
     def stop(self, *, settle: bool = False, ship_seconds: float = 10.0) -> None:
         """Capture the rest, ship it for at most *ship_seconds*, and let go.
 
@@ -178,6 +193,7 @@ class Agent:
         self._local.stop()
         self._remote.stop(ABANDON_SECONDS)
         self._watcher.stop()
+        self._control.stop()
         for follower in self._followers:
             follower.close()
         self._ended.set()
@@ -200,6 +216,9 @@ class Agent:
             follower.sweep()
         self._heap.look()
         return SAFETY_POLL_SECONDS
+
+    def _state_opened(self, folder: str) -> None:
+        self._control.announce(folder)
 
     def _database_failed(self, failure: BaseException) -> None:
         """One database that cannot be followed is no reason to leave the others alone."""

@@ -27,6 +27,8 @@ SHIP_INTERVAL_FOLDER = 0.05
 SHIP_INTERVAL_ELSEWHERE = 1.0
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
+# How long live segments gather before they become a log.
+LOG_INTERVAL = 900.0
 SECONDS_PER_DAY = 86_400
 # After it a key is called old. Nobody gave a number; this is what most rules ask for.
 KEY_MAX_AGE = 90.0 * SECONDS_PER_DAY
@@ -51,6 +53,7 @@ class DatabaseConfig:
     barrier: bool = True
     compression: Compression = DEFAULT
     verification: bool = True
+    log_interval: float = LOG_INTERVAL
     encryption: KeySource = field(default_factory=KeySource)
     key_max_age: float = KEY_MAX_AGE
     wait: bool = True

@@ -35,39 +35,33 @@ Handler = Callable[[str, Mapping[str, Any], Tell], dict[str, Any]]
 
 
 class ControlServer:
-    """Answers in threads of its own. *handlers* by verb."""
+    """Answers in threads of its own. *handlers* by verb. An agent that cannot be asked works all the same."""
 
-    def __init__(self, state_folders: Mapping[str, str], handlers: Mapping[str, Handler]) -> None:
-        self._folders = dict(state_folders)
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = dict(handlers)
         self._socket: socket.socket | None = None
         self._places = threading.Semaphore(CLIENTS_MAX)
+        self._starting = threading.Lock()
+        self._stopped = False
         self._path = ""
 
-    def start(self) -> None:
-        """Listen, in the first state folder that is there; an agent that cannot be asked works all the same."""
-        folders = [folder for folder in self._folders.values() if os.path.isdir(folder)]
-        if not folders:
-            return
-        try:
-            self._socket = _listening(folders[0])
-        except OSError as exc:
-            log.warning("control.unavailable", extra={"path": folders[0], "error": str(exc)})
-            return
-        self._path = os.path.join(folders[0], SOCKET)
-        for folder in folders:
-            self.announce(folder)
-        threading.Thread(target=self._serve, name="control", daemon=True).start()
-
     def announce(self, folder: str) -> None:
-        """Say in a state folder where the socket lies."""
-        if self._socket is None:
-            return
+        """Say in a state folder where the socket lies; in the first one that there is."""
+        with self._starting:
+            if self._socket is None and not self._stopped:
+                try:
+                    self._socket = _listening(folder)
+                except OSError as exc:
+                    log.warning("control.unavailable", extra={"path": folder, "error": str(exc)})
+                    return
+                self._path = os.path.join(folder, SOCKET)
+                threading.Thread(target=self._serve, name="control", daemon=True).start()
         content = json.dumps({"socket": self._path, "pid": os.getpid()}).encode()
         with contextlib.suppress(OSError):
             replace_file(os.path.join(folder, POINTER), content, durable=False)
 
     def stop(self) -> None:
+        self._stopped = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)

@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from replicator.capture import WAITING_POLL_SECONDS, Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
@@ -31,6 +33,7 @@ from replicator.state import StateFolder
 from replicator.status import StatusFile
 from replicator.store import Store, connect, require_apart
 from replicator.store.sealed import SealedStore
+from replicator.upkeep import Job
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class Follower:
         remote: Loop,
         pulse: Pulse,
         fail: Callable[[BaseException], None],
+        opened: Callable[[str], None],
     ) -> None:
         self._config = config
         self._clock = clock
@@ -55,6 +59,7 @@ class Follower:
         self._remote = remote
         self._pulse = pulse
         self._fail = fail
+        self._on_opened = opened
         self.path = config.path
         self._stop = threading.Event()
         self.failure: ReplicatorError | None = None
@@ -109,6 +114,7 @@ class Follower:
     def _open_state(self, *, waited: bool = False) -> None:
         self.state.open()
         self._opened = True
+        self._on_opened(self.state.folder)
         self._keys.open()
         self._spool.open()
         self._lines += map(self._line, self._stores, map(self._config.ship_pause_of, self._config.stores))
@@ -182,6 +188,17 @@ class Follower:
 
     # --- how far ---------------------------------------------------------------------------------------
 
+    def ask(self, kind: str, arguments: dict[str, Any]) -> dict[str, Future[dict[str, Any]]]:
+        """Have something done in every store; the outcome of each. Raises SourceGone while nothing is followed."""
+        if self._follow is None or self._follow.capture is None:
+            raise SourceGone(f"{self.path} is not followed just now", hint="see `status`")
+        asked: dict[str, Future[dict[str, Any]]] = {}
+        for store, line in zip(self._stores, self._lines, strict=True):
+            job = Job(kind, arguments)
+            asked[store.url] = job.done
+            line.ask(job)
+        return asked
+
     def hurry(self, place: Place) -> None:
         for line in self._lines:
             line.ship.hurry(place)
@@ -230,7 +247,8 @@ class Follower:
             store, ours, enlist=self._introduction.enlisting(store), pause=pause,
             spool=self._spool, spool_bytes_max=self._config.spool_bytes_max, state=self.state, marks=self.marks,
             clock=self._clock, pulse=self._pulse, loop=self._remote, dedup=self._keys.dedup,
-            verification=self._config.verification, stop=self._stop,
+            verification=self._config.verification, log_seconds=self._config.log_interval,
+            prune=_no_prune, stop=self._stop,
         )  # fmt: skip
 
     def _follow_step(self, now: float) -> float | None:
@@ -314,3 +332,7 @@ class Follower:
         if self._checkpoint is not None:
             self._checkpoint.request()
             self._local.wake(self._checkpoint_task)
+
+
+def _no_prune(arguments: dict[str, Any]) -> dict[str, Any]:
+    raise NotImplementedError(arguments)

@@ -21,6 +21,7 @@ VERBS = {
     "restore": ("replicator.cli.restore:restore", "Put a database back as it was after any commit."),
     "ls": ("replicator.cli.ls:ls", "What lies in a store, and what can be restored from it."),
     "show": ("replicator.cli.show:show", "One restore point: what it needs, sizes, neighbours."),
+    "backup": ("replicator.cli.backup:backup", "Make a full or an incremental backup now."),
     "verify": ("replicator.cli.verify:verify_verb", "Look for damage, and say what it takes away."),
     "status": ("replicator.cli.status:status", "How far the agent is, and what it says of itself."),
     "check": ("replicator.cli.check:check", "Configuration, database, state, stores, clock, versions."),

@@ -1,0 +1,84 @@
+"""``backup``: make a full or an incremental backup now, through the agent that runs or by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from replicator.agent import Agent
+from replicator.cli import asked
+from replicator.cli.frame import Verb
+from replicator.cli.screen import Screen, screen_of, size_text
+from replicator.config import DatabaseConfig
+from replicator.control import ask_agent
+from replicator.core.errors import UsageError
+from replicator.files import lock_holder
+from replicator.upkeep import FULL, INCREMENTAL, LOG
+
+SHIP_SECONDS = 8.0
+
+
+@click.command("backup", cls=Verb)
+@click.argument("kind", metavar="full|incremental|log", type=click.Choice([FULL, INCREMENTAL, LOG]))
+@click.argument("database", required=False, metavar="[DB]")
+@click.option("--config", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
+@click.option("--state", metavar="DIR", help="State folder of the agent; beside the database.")
+@click.pass_context
+def backup(ctx: click.Context, kind: str, database: str | None, config: str | None, state: str | None) -> int:
+    """Back DB up now, into every store; without it, every database of the configuration.
+
+    full: the whole database, of which only what changed since the last one of the month is stored. incremental: the
+    pages changed since the last backup; where there is none a full one is made, and it says so. log: the live segments
+    become a log at once. An agent that runs does it; where none does, one is started for it. Exit code 3 if some store
+    failed. JSON: `replicator-backup` {database, stores {url: {type, backup, position, stored_bytes, seconds, note, …} or
+    {error, hint, exit_code}}}.
+    """
+    screen = screen_of(ctx)
+    code = 0
+    for each in asked.find_databases(database, state, config):
+        code = max(code, _tell(screen, each, _ask(screen, each, kind)))
+    return code
+
+
+def _ask(screen: Screen, database: DatabaseConfig, kind: str) -> dict[str, Any]:
+    if lock_holder(f"{database.state_folder}/lock") is not None:
+        return ask_agent(database.state_folder, database.path, "backup", {"type": kind}, tell=screen.say)
+    if not database.stores:
+        raise UsageError(
+            f"no agent runs on {database.path}, and no store is given for it",
+            hint="name it in the configuration",
+        )
+    agent = Agent([database])
+    with agent:
+        agent.wait_captured_and_shipped()
+        found = agent.ask(database.path, kind, tell=screen.say)
+        agent.stop(ship_seconds=SHIP_SECONDS)
+    return found
+
+
+def _tell(screen: Screen, database: DatabaseConfig, found: dict[str, Any]) -> int:
+    if screen.json:
+        screen.document({"kind": "replicator-backup", "database": database.path, **found})
+    failed = 0
+    for url, outcome in found["stores"].items():
+        if "error" in outcome:
+            failed = 3
+            if not screen.json:
+                screen.result(f"{url}: FAILED: {outcome['error']}")
+                if outcome.get("hint"):
+                    screen.result(f"  hint: {outcome['hint']}")
+        elif not screen.json:
+            screen.result(f"{url}: {_line(outcome)}")
+            if outcome.get("note"):
+                screen.note(outcome["note"])
+    return failed
+
+
+def _line(outcome: dict[str, Any]) -> str:
+    if outcome["type"] == LOG:
+        logs = ", ".join(outcome["logs"]) or "nothing to take over"
+        return f"{logs} ({size_text(outcome['stored_bytes'])}, of {outcome['segments']} segments)"
+    if outcome["backup"] is None:
+        return f"{outcome['type']}: nothing stored, {outcome['position']} is the newest"
+    return f"{outcome['backup']} ({outcome['type']}, {size_text(outcome['stored_bytes'])}, {outcome['seconds']} s)"

@@ -1,0 +1,65 @@
+"""Requests: what a command may ask the running agent for (control.py), and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import Any
+
+from replicator.control import Handler, Tell
+from replicator.core.errors import ReplicatorError, SourceGone, UsageError
+from replicator.follower import Follower
+from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
+
+# How often whoever waits is told that it goes on; a client that has gone is found out by it.
+TELL_SECONDS = 5.0
+
+Asked = Mapping[str, Future[dict[str, Any]]]
+"""By store."""
+
+
+class Requests:
+    def __init__(self, followers: Sequence[Follower]) -> None:
+        self._followers = {os.path.realpath(each.path): each for each in followers}
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        return {"backup": self._backup, "prune": self._prune}
+
+    def _follower(self, database: str) -> Follower:
+        found = self._followers.get(database)
+        if found is None:
+            raise SourceGone(f"the agent does not replicate {database}", hint="see `status`")
+        return found
+
+    def _backup(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        kind = arguments.get("type")
+        if kind not in (FULL, INCREMENTAL, LOG):
+            raise UsageError(f"no backup of type {kind!r} is known", hint="it is full, incremental or log")
+        return outcomes(self._follower(database).ask(str(kind), {}), tell)
+
+    def _prune(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        return outcomes(self._follower(database).ask(PRUNE, dict(arguments)), tell)
+
+
+def outcomes(asked: Asked, tell: Tell, *, between: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Wait for all: {stores: {url: outcome, or {error, hint, exit_code}}}. Raises it where every store has one."""
+    found: dict[str, Any] = {}
+    errors: list[ReplicatorError] = []
+    for url, future in asked.items():
+        while True:
+            try:
+                found[url] = future.result(timeout=TELL_SECONDS)
+                break
+            except NotYet:
+                between()
+                tell(f"{url}: under way")
+            except ReplicatorError as exc:
+                errors.append(exc)
+                found[url] = {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+                break
+    if errors and len(errors) == len(found):
+        raise errors[0]
+    return {"stores": found}
