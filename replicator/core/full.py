@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from replicator.core import varint
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.manifest import decode_said, encode_said
+from replicator.core.manifest import PLACE_MAX, decode_said, encode_said
 from replicator.core.names import FullName
 from replicator.core.pack import Frame, PackUse, read_frame
 from replicator.core.position import GenerationId, Position
@@ -148,7 +148,8 @@ def _is_proper(manifest: Manifest) -> bool:
         and bool(_HASHES.fullmatch(manifest.hashes))
         and len(manifest.tables) == -(-manifest.chunks // TABLE_CHUNKS)
         and all(
-            each.plain_bytes
+            0
+            < each.plain_bytes
             <= _TABLE_HEAD.size + manifest.chunks_of(number) * (HASH_SIZE + _LOCATOR_BYTES_MAX)
             for number, each in enumerate(manifest.tables)
         )
@@ -195,7 +196,7 @@ def _read_runs(reader: Reader, manifest: Manifest, chunks: int, name: str) -> It
     while reader:
         count = reader.varint(chunks - covered)
         pack = reader.varint(max(len(manifest.packs) - 1, 0))
-        offset = reader.varint(1 << 48)
+        offset = reader.varint(PLACE_MAX)
         stored = reader.varint(2 * frame_max + 1024)
         plain = reader.varint(frame_max)
         first = reader.varint(FRAME_CHUNKS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from replicator.core import varint
 from replicator.core.checksum import SHORT_HASH_SIZE, page_hash, short_hash
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.manifest import decode_said, encode_said
+from replicator.core.manifest import PLACE_MAX, decode_said, encode_said
 from replicator.core.names import BackupName, FullName, IncrementalName
 from replicator.core.pack import Frame, PackUse, read_frame
 from replicator.core.position import GenerationId, Position
@@ -95,7 +95,7 @@ def _is_proper(manifest: Incremental) -> bool:
         and manifest.pages_stored >= 0
         and isinstance(manifest.parent, str)
         and len(manifest.parent_chain) == len(manifest.chain)
-        and all(each.plain_bytes <= _TABLE_BYTES_MAX for each in manifest.tables)
+        and all(0 < each.plain_bytes <= _TABLE_BYTES_MAX for each in manifest.tables)
     )
 
 
@@ -159,7 +159,7 @@ def _decode_table(data: bytes, manifest: Incremental) -> Iterator[PageFrame]:
     reader = Reader(data)
     while reader:
         pack = reader.varint(max(len(manifest.packs) - 1, 0))
-        offset = reader.varint(1 << 48)
+        offset = reader.varint(PLACE_MAX)
         stored = reader.varint(2 * FRAME_BYTES + (1 << 17))
         plain = reader.varint(FRAME_BYTES + (1 << 16))
         count = reader.varint(plain // manifest.page_size)

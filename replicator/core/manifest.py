@@ -25,6 +25,7 @@ HEAD_SIZE = _HEAD.size
 _PAGES_MAX = 0xFFFFFFFE
 # 80 bytes of names for 8 MiB of database, so this is a hundred terabytes.
 MANIFEST_BYTES_MAX = 1 << 30
+PLACE_MAX = 1 << 48  # in an object: what every store can be asked for, and none of ours reaches
 
 
 class Backup(Protocol):
@@ -132,11 +133,14 @@ def _is_proper(manifest: Backup) -> bool:
 def _has_proper_places(manifest: Backup) -> bool:
     packs, tables = manifest.packs, manifest.tables
     return all(
-        isinstance(parse_name(pack.name), PackName) and type(pack.size_bytes) is int for pack in packs
+        isinstance(parse_name(pack.name), PackName)
+        and type(pack.size_bytes) is int
+        and 0 < pack.size_bytes <= PLACE_MAX
+        for pack in packs
     ) and all(
         all(type(value) is int for value in (each.pack, each.offset, each.stored_bytes, each.plain_bytes))
         and 0 <= each.pack < len(packs)
-        and each.offset >= 0
+        and 0 <= each.offset <= PLACE_MAX
         and 0 < each.stored_bytes <= 2 * each.plain_bytes + 1024
         for each in tables
     )
