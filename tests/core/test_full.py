@@ -33,7 +33,7 @@ from replicator.core.full import (
     encode_table,
     read_tables,
 )
-from replicator.core.manifest import HEAD_SIZE
+from replicator.core.manifest import HEAD_SIZE, TableUse, read_table, table_digest
 from replicator.core.names import PackName
 from replicator.core.pack import Frame, PackUse, encode_frame
 from replicator.core.position import GenerationId, Position
@@ -66,7 +66,7 @@ def manifest_of(pages: int = 41, page_size: int = 4096, packs: int = 2, **fields
     )
     count = -(-manifest.chunks // TABLE_CHUNKS)
     tables = tuple(
-        Frame(number % packs, 8 + 500 * number, 200, 4 + 32 * manifest.chunks_of(number))
+        TableUse(Frame(number % packs, 8 + 500 * number, 200, 4 + 32 * manifest.chunks_of(number)), "cd" * 32)
         for number in range(count)
     )
     return replace(manifest, **{"tables": tables, **fields})
@@ -121,7 +121,7 @@ def test_a_manifest_is_laid_out_as_the_format_says() -> None:
         "pages": 41, "chunk_bytes": 16384, "observed": START + 123_456, "created": START + 2_000_000,
         "chain": "ab" * 16, "checksum": "0123456789abcdef", "rolling": "fedcba9876543210", "hashes": "sha256",
         "chunks_new": 4, "plain_bytes": 65_536, "stored_bytes": 5, "kind": "replicator-full",
-        "packs": [[pack.name, pack.size_bytes] for pack in MANIFEST.packs], "tables": [[0, 8, 200, 356]],
+        "packs": [[pack.name, pack.size_bytes] for pack in MANIFEST.packs], "tables": [[0, 8, 200, 356, "cd" * 32]],
     } == text  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_a_table_is_about_65536_chunks(pages: int, chunks: list[int]) -> None:
 
     assert chunks == [manifest.chunks_of(number) for number in range(len(manifest.tables))]
     assert sum(chunks) == manifest.chunks
-    for tables in (manifest.tables[:-1], (*manifest.tables, Frame(0, 8, 200, 300))):
+    for tables in (manifest.tables[:-1], (*manifest.tables, manifest.tables[0])):
         with pytest.raises(ObjectCorrupt, match="never written"):
             decode_manifest(encode_manifest(replace(manifest, tables=tables)), str(manifest.name))
 
@@ -200,6 +200,7 @@ def sealed(text: bytes, *, length: int | None = None, name: str = NAME) -> bytes
 
 TEXT = json.loads(BYTES[HEAD_SIZE:-32])
 PACKS, TABLES = TEXT["packs"], TEXT["tables"]
+HEX = "cd" * 32
 
 
 def forged(**fields: Any) -> bytes:
@@ -283,20 +284,26 @@ def test_the_forger_of_these_tests_can_forge() -> None:
         {"tables": "none"},
         {"tables": [5]},
         {"tables": [[0, 8, 200]]},
+        {"tables": [[0, 8, 200, 300]]},
+        {"tables": [[0, 8, 200, 300, HEX, 5]]},
         {"tables": [[0, 8, 200, 300, 5]]},
-        {"tables": [[2, 8, 200, 300]]},
-        {"tables": [[-1, 8, 200, 300]]},
-        {"tables": [[0, -8, 200, 300]]},
-        {"tables": [[0, 1 << 70, 200, 300]]},
-        {"tables": [[0, 8, 0, 300]]},
-        {"tables": [[0, 8, -200, 300]]},
-        {"tables": [[0, 8, 1 << 40, 300]]},
-        {"tables": [[0, 8, 200, -300]]},
-        {"tables": [[0, 8, 200, 1 << 40]]},
-        {"tables": [[0, 8, 200, 4 + 11 * (32 + 60) + 1]]},
-        {"tables": [[0, 8.0, 200, 300]]},
-        {"tables": [[0, "8", 200, 300]]},
-        {"tables": [[False, 8, 200, 300]]},
+        {"tables": [[0, 8, 200, 300, None]]},
+        {"tables": [[0, 8, 200, 300, HEX[:-1]]]},
+        {"tables": [[0, 8, 200, 300, HEX.upper()]]},
+        {"tables": [[0, 8, 200, 300, HEX + "\n"]]},
+        {"tables": [[2, 8, 200, 300, HEX]]},
+        {"tables": [[-1, 8, 200, 300, HEX]]},
+        {"tables": [[0, -8, 200, 300, HEX]]},
+        {"tables": [[0, 1 << 70, 200, 300, HEX]]},
+        {"tables": [[0, 8, 0, 300, HEX]]},
+        {"tables": [[0, 8, -200, 300, HEX]]},
+        {"tables": [[0, 8, 1 << 40, 300, HEX]]},
+        {"tables": [[0, 8, 200, -300, HEX]]},
+        {"tables": [[0, 8, 200, 1 << 40, HEX]]},
+        {"tables": [[0, 8, 200, 4 + 11 * (32 + 60) + 1, HEX]]},
+        {"tables": [[0, 8.0, 200, 300, HEX]]},
+        {"tables": [[0, "8", 200, 300, HEX]]},
+        {"tables": [[False, 8, 200, 300, HEX]]},
         {"hashes": None},
         {"hashes": 256},
         {"hashes": "md5"},
@@ -401,7 +408,10 @@ def test_tables_are_fetched_one_by_one_when_they_are_asked_for() -> None:
     tables = [table_of(manifest, number) for number in (0, 1)]
     frames = [encode_frame(encode_table(table), Compression()) for table in tables]
     placed = tuple(
-        Frame(number, 8 + number, len(frame), len(encode_table(table)))
+        TableUse(
+            Frame(number, 8 + number, len(frame), len(encode_table(table))),
+            hashlib.sha256(encode_table(table)).hexdigest(),
+        )
         for number, (frame, table) in enumerate(zip(frames, tables, strict=True))
     )
     manifest = replace(manifest, tables=placed)
@@ -419,6 +429,19 @@ def test_tables_are_fetched_one_by_one_when_they_are_asked_for() -> None:
     assert tables == [first, *found]
     assert [(manifest.packs[0].name, 8, len(frames[0]))] == before
     assert [*before, (manifest.packs[1].name, 9, len(frames[1]))] == asked
+
+
+def test_a_table_with_another_hash_is_damaged() -> None:
+    """One that expands, and reads well, and is not the one that the manifest was made with: its pack is named."""
+    other = encode_table(replace(TABLE, hashes=bytes([TABLE.hashes[0] ^ 1]) + TABLE.hashes[1:]))
+    stored = encode_frame(other, Compression())
+    use = TableUse(Frame(1, 8, len(stored), len(other)), table_digest(encode_table(TABLE)))
+    manifest = replace(MANIFEST, tables=(use,))
+
+    pattern = rf"{MANIFEST.packs[1].name} is damaged: table 0 of {NAME} at byte 8 has another hash"
+    with pytest.raises(ObjectCorrupt, match=pattern) as caught:
+        read_table(manifest, 0, lambda *_: stored)
+    assert MANIFEST.packs[1].name == caught.value.name
 
 
 def runs_bytes(*runs: tuple[int, int, int, int, int, int]) -> bytes:

@@ -22,6 +22,7 @@ from replicator.core.full import (
     encode_manifest,
     encode_table,
 )
+from replicator.core.manifest import TableUse, table_digest
 from replicator.core.names import PackName
 from replicator.core.pack import PackBuilder, PackUse, encode_frame
 from replicator.core.page_delta import PageImage
@@ -138,7 +139,7 @@ def full_of(writer: Writer) -> dict[str, bytes]:
         page_size=model.page_size, pages=model.count, chunk_bytes=size, observed=tip.observed,
         created=tip.observed + 5, chain=tip.chain.hex(), checksum=f"{model.checksum:016x}",
         rolling=f"{tip.rolling:016x}", hashes=SHA256, chunks_new=len(chunks), plain_bytes=len(content),
-        stored_bytes=len(pack), packs=(PackUse(name, len(pack)),), tables=(placed,),
+        stored_bytes=len(pack), packs=(PackUse(name, len(pack)),), tables=(TableUse(placed, table_digest(table)),),
     )  # fmt: skip
     return {name: pack, str(manifest.name): encode_manifest(manifest)}
 
