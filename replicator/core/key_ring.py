@@ -31,6 +31,8 @@ _ID = re.compile(r"[0-9a-f]{16}")
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
 # What a slot of somebody else's making may ask of us: a gigabyte, some ten seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
+# OpenSSL wants to be told, and takes less than 2 GiB: 128·r bytes for each of N, p and a few more.
+_SCRYPT_BYTES_MAX = 128 * _SCRYPT_R_MAX * (_SCRYPT_N_MAX + _SCRYPT_P_MAX) + (1 << 20)
 
 # --- the ring ------------------------------------------------------------------------------------------
 
@@ -121,8 +123,9 @@ def _cipher(key: OperatorKey, found: dict[str, Any]) -> AESGCM:
     secret = key.secret
     if key.passphrase:
         secret = hashlib.scrypt(
-            key.secret, salt=salt, n=found["n"], r=found["r"], p=found["p"], maxmem=2 << 30, dklen=KEY_SIZE
-        )
+            key.secret, salt=salt, n=found["n"], r=found["r"], p=found["p"], maxmem=_SCRYPT_BYTES_MAX,
+            dklen=KEY_SIZE,
+        )  # fmt: skip
     return derive_cipher(secret, salt, _INFO)
 
 
@@ -168,16 +171,21 @@ def _wanted(slot: dict[str, Any]) -> str:
 def _ring(inner: bytes, slot: dict[str, Any], name: str) -> KeyRing:
     try:
         loaded = json.loads(inner)
-        roots = tuple(
-            Root(key_id, created, bytes.fromhex(secret)) for key_id, created, secret in loaded["roots"]
-        )
-        key_id, created, secret = loaded["dedup"]
-        return KeyRing(
-            slot["repository"], slot["number"], roots, Root(key_id, created, bytes.fromhex(secret))
-        )
+        roots = tuple(_root(*each) for each in loaded["roots"])
+        dedup = _root(*loaded["dedup"])
     except (ValueError, TypeError, KeyError) as exc:
         # Whoever sealed it knew the operator's key, so this is a fault of a program, not an attack.
         raise ObjectCorrupt(f"{name} holds a key ring that is never written", name=name) from exc
+    if [each.key_id for each in roots] != [each["key_id"] for each in slot["roots"]]:
+        raise ObjectCorrupt(f"{name} holds other keys than it says", name=name)
+    return KeyRing(slot["repository"], slot["number"], roots, dedup)
+
+
+def _root(key_id: str, created: int, secret: str) -> Root:
+    root = Root(key_id, created, bytes.fromhex(secret))
+    if not _ID.fullmatch(key_id) or type(created) is not int or len(root.secret) != KEY_SIZE:
+        raise ValueError
+    return root
 
 
 def read_slot(data: bytes, name: str) -> dict[str, Any]:
