@@ -25,9 +25,9 @@ from replicator.core.records import (
 )
 from replicator.core.unit import parse_unit_header
 from replicator.enlist import enlist, fulls_in, newest_in, recover
+from replicator.keys import HeldKeys, KeySource
 from replicator.repository import read_repository
 from replicator.restore import Target, choose
-from replicator.keys import HeldKeys, KeySource
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store
 from replicator.store.folder import FolderStore

@@ -809,9 +809,9 @@ def test_the_mark_of_a_store_that_is_away_stays(pier: Pier) -> None:
 
 def test_a_state_folder_that_cannot_be_written_ends_nothing(pier: Pier) -> None:
     """What is remembered of a store only saves requests at the next start."""
+    (pier.folder / "state" / "stores").write_text("no folder")
     pier.commit(3)
     pier.run()
-    (pier.folder / "state" / "stores").write_text("no folder")
     pier.ship.rejoin(G, 3)
     pier.commit(1)
     pier.run()
