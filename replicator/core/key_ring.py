@@ -26,11 +26,16 @@ _FORMAT = 1
 _KIND = "replicator-keys"
 _INFO = b"replicator key slot 1"
 _NONCE = bytes(12)  # the key is derived from a random salt, and used for this one message
-_ID = re.compile(r"[0-9a-f]{16}")
+_ID = re.compile("[0-9a-f]{16}")
+_REPOSITORY = re.compile("[0-9a-f]{32}")
+_FINGERPRINT = re.compile("[0-9a-f]{8}")
+_SALT = re.compile("[0-9a-f]{64}")
+_SEALED = re.compile("([0-9a-f]{2})+")
 # 64 MiB and some 0.3 s for a guess. The memory is what makes guessing dear, and what a small sidecar has to spare.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
 # What a slot of somebody else's making may ask of us: a gigabyte, some ten seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
+_WRAPS_MAX = 8  # each may cost as much
 # OpenSSL wants to be told, and takes less than 2 GiB: 128·r bytes for each of N, p and a few more.
 _SCRYPT_BYTES_MAX = 128 * _SCRYPT_R_MAX * (_SCRYPT_N_MAX + _SCRYPT_P_MAX) + (1 << 20)
 
@@ -211,23 +216,28 @@ def _proper_public(slot: dict[str, Any]) -> bool:
     return (
         type(slot.get("number")) is int
         and slot["number"] > 0
-        and bool(re.fullmatch("[0-9a-f]{32}", str(slot.get("repository"))))
+        and _is_like(slot.get("repository"), _REPOSITORY)
         and isinstance(roots, list)
         and bool(roots)
-        and all(isinstance(each, dict) and _ID.fullmatch(str(each.get("key_id"))) for each in roots)
+        and all(isinstance(each, dict) and _is_like(each.get("key_id"), _ID) for each in roots)
         and all(type(each.get("created")) is int for each in roots)
         and isinstance(wraps, list)
-        and bool(wraps)
+        and 0 < len(wraps) <= _WRAPS_MAX
     )
 
 
+def _is_like(value: Any, pattern: re.Pattern[str]) -> bool:
+    """A number of so many digits would look the same."""
+    return isinstance(value, str) and bool(pattern.fullmatch(value))
+
+
 def _proper_wrap(found: Any) -> bool:
-    if not isinstance(found, dict) or not re.fullmatch("[0-9a-f]{64}", str(found.get("salt"))):
+    if not isinstance(found, dict):
         return False
-    if not re.fullmatch("([0-9a-f]{2})+", str(found.get("sealed"))):
+    if not _is_like(found.get("salt"), _SALT) or not _is_like(found.get("sealed"), _SEALED):
         return False
     if found.get("by") == "key":
-        return bool(re.fullmatch("[0-9a-f]{8}", str(found.get("fingerprint"))))
+        return _is_like(found.get("fingerprint"), _FINGERPRINT)
     limits = (("n", _SCRYPT_N_MAX), ("r", _SCRYPT_R_MAX), ("p", _SCRYPT_P_MAX))
     return (
         found.get("by") == "passphrase"

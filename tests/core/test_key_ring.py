@@ -316,8 +316,14 @@ def test_a_slot_of_another_ring_cannot_be_passed_off() -> None:
         lambda slot: slot["wraps"][0].update(fingerprint=""),
         lambda slot: slot["wraps"][0].update(fingerprint=5),
         lambda slot: slot["wraps"][0].pop("fingerprint"),
+        lambda slot: slot.update(wraps=slot["wraps"] * 9),
+        lambda slot: slot.update(repository=int("1" * 32)),
+        lambda slot: slot["roots"][0].update(key_id=int("1" * 16)),
+        lambda slot: slot["wraps"][0].update(salt=int("1" * 64)),
+        lambda slot: slot["wraps"][0].update(sealed=int("1" * 64)),
+        lambda slot: slot["wraps"][0].update(fingerprint=int("1" * 8)),
     ],
-    ids=range(40),
+    ids=range(46),
 )
 def test_a_slot_that_is_never_written_is_corrupt(change: Callable[[dict[str, Any]], object]) -> None:
     """Every value has its kind and its bounds: ObjectCorrupt with the name, whoever asks."""
@@ -396,7 +402,7 @@ def test_hostile_costs_of_a_passphrase_are_refused_before_any_work(values: dict[
     assert time.process_time() - began < 0.1
 
 
-ROOT = b'"7200000000000000", 1, "' + b"00" * 32 + b'"'
+ROOT = b'"' + b"rootroot".hex().encode() + b'", 1, "' + b"00" * 32 + b'"'
 
 
 @pytest.mark.parametrize(
@@ -410,15 +416,17 @@ ROOT = b'"7200000000000000", 1, "' + b"00" * 32 + b'"'
         b'{"roots": [["00", 1]], "dedup": [' + ROOT + b"]}",
         b'{"roots": 5, "dedup": [' + ROOT + b"]}",
         b'{"roots": [], "dedup": [' + ROOT + b"]}",
-        b'{"roots": [[' + ROOT + b']], "dedup": [' + ROOT + b"]}",  # another id than the slot says
+        b'{"roots": [[' + ROOT.replace(b'"72', b'"73') + b']], "dedup": [' + ROOT + b"]}",
+        b'{"roots": [[' + ROOT + b"], [" + ROOT + b']], "dedup": [' + ROOT + b"]}",
         b'{"roots": [[' + ROOT + b', 5]], "dedup": [' + ROOT + b"]}",
         b'{"roots": [[' + ROOT[:-3] + b'"]], "dedup": [' + ROOT + b"]}",
         b'{"roots": [[' + ROOT.replace(b'"72', b'"7') + b']], "dedup": [' + ROOT + b"]}",
         b'{"roots": [[' + ROOT.replace(b" 1,", b" true,") + b']], "dedup": [' + ROOT + b"]}",
         b'{"roots": [[' + ROOT + b']], "dedup": [' + ROOT[:-3] + b'"]}',
+        b'{"roots": [[' + ROOT + b']], "dedup": ["zz", 1, "' + b"00" * 32 + b'"]}',
         b'{"roots": [[' + ROOT + b']], "dedup": ["7200000000000000", 1, "zz"]}',
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_a_ring_that_is_never_written_is_corrupt(inner: bytes) -> None:
     """Whoever sealed it had the key; it is ObjectCorrupt all the same, and never half a ring."""
