@@ -9,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound
-from replicator.core.full import HASH_SIZE, TABLE_CHUNKS, Manifest, decode_manifest, decode_table
+from replicator.core.full import HASH_SIZE, TABLE_CHUNKS, Manifest, Table, decode_manifest, decode_table
+from replicator.core.manifest import read_table
 from replicator.core.names import FULL, FullName, parse_name
-from replicator.core.pack import Frame, PackUse, read_frame
+from replicator.core.pack import Frame, PackUse
 from replicator.core.times import month_of
 from replicator.store import Store
 
@@ -72,8 +73,7 @@ def _reaches(store: Store, name: str, size: int) -> bool:
 class _Known:
     """A table of an earlier full, laid out to be looked up."""
 
-    def __init__(self, data: bytes, manifest: Manifest, number: int) -> None:
-        table = decode_table(data, manifest, number)
+    def __init__(self, table: Table) -> None:
         self._hashes = table.hashes
         self._frames: list[Frame] = []
         self._frame_of = array("I")
@@ -121,8 +121,8 @@ class Earlier:
 
     def _load(self, manifest: Manifest, number: int) -> _Known | None:
         try:
-            data = read_frame(manifest.tables[number], manifest.packs, self._store.get_range)
-            return _Known(data, manifest, number)
+            encoded = read_table(manifest, number, self._store.get_range)
+            return _Known(decode_table(encoded, manifest, number))
         except (ObjectCorrupt, ObjectNotFound) as exc:
             # As if it had never been: its chunks are stored again.
             log.error("full.unreadable", extra={"key": str(manifest.name), "error": str(exc)})

@@ -40,6 +40,7 @@ from replicator.core.full import (
     encode_table,
 )
 from replicator.core.key_ring import Root
+from replicator.core.manifest import TableUse, table_digest
 from replicator.core.names import PackName
 from replicator.core.neighbours import neighbours
 from replicator.core.pack import Frame, encode_frame
@@ -316,13 +317,14 @@ class FullBackup:
         first = writer.number
         kept = [number for number in sorted(work.table.packs_used()) if number < first]
         work.table.renumber({old: new for new, old in enumerate([*kept, first])})
-        placed: list[Frame] = []
+        placed: list[TableUse] = []
         for table in map(encode_table, work.table.tables()):
-            placed.append(writer.add(encode_frame(table, work.compression), len(table)))
+            frame = writer.add(encode_frame(table, work.compression), len(table))
+            # Frames number all earlier packs first; of those the manifest names some.
+            placed.append(TableUse(replace(frame, pack=frame.pack - first + len(kept)), table_digest(table)))
             writer.relieve()
         writer.flush()
         packs = [*(writer.packs[number] for number in kept), *writer.packs[first:]]
-        tables = tuple(replace(frame, pack=frame.pack - first + len(kept)) for frame in placed)
         return Manifest(
             repository=lineage.repository.hex(),
             generation=lineage.generation,
@@ -341,7 +343,7 @@ class FullBackup:
             plain_bytes=work.plain_bytes,
             stored_bytes=writer.stored_bytes,
             packs=tuple(packs),
-            tables=tables,
+            tables=tuple(placed),
         )
 
     def _put_manifest(self, manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ from replicator.restore import Chosen
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """``full_bytes`` are those of the chunks and the manifest; ``sizes`` are those of all objects, by name."""
+    """``full_bytes`` are those of the chunks, their tables and the manifest; ``sizes`` of all objects, by name."""
 
     point: RestorePoint
     full: FullName
@@ -100,7 +100,9 @@ def needs_of(repository: Repository, chosen: Chosen) -> Needs:
     """Reads the manifests of the backups, and the tables of the full."""
     name = str(chosen.plan.full)
     manifest = decode_manifest(repository.store.get(name), name)
-    frames = {run.frame for table in read_tables(manifest, repository.store.get_range) for run in table.runs}
+    frames = {each.frame for each in manifest.tables}
+    for table in read_tables(manifest, repository.store.get_range):
+        frames.update(run.frame for run in table.runs)
     sizes = repository.catalogue.sizes
     return Needs(
         point=chosen.point,

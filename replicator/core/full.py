@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 
 from replicator.core import varint
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.manifest import decode_said, encode_said
+from replicator.core.manifest import PLACE_MAX, TableUse, decode_said, encode_said, read_table
 from replicator.core.names import FullName
-from replicator.core.pack import Frame, PackUse, read_frame
+from replicator.core.pack import Frame, PackUse
 from replicator.core.position import GenerationId, Position
 from replicator.core.varint import Reader
 
@@ -88,7 +88,7 @@ class Manifest:
     plain_bytes: int
     stored_bytes: int
     packs: tuple[PackUse, ...]
-    tables: tuple[Frame, ...]
+    tables: tuple[TableUse, ...]
     kind: str = "replicator-full"
 
     @property
@@ -148,7 +148,7 @@ def _is_proper(manifest: Manifest) -> bool:
         and bool(_HASHES.fullmatch(manifest.hashes))
         and len(manifest.tables) == -(-manifest.chunks // TABLE_CHUNKS)
         and all(
-            each.plain_bytes
+            each.frame.plain_bytes
             <= _TABLE_HEAD.size + manifest.chunks_of(number) * (HASH_SIZE + _LOCATOR_BYTES_MAX)
             for number, each in enumerate(manifest.tables)
         )
@@ -169,7 +169,7 @@ def encode_table(table: Table) -> bytes:
 
 
 def decode_table(data: bytes, manifest: Manifest, number: int) -> Table:
-    """The inverse, of table *number*. Raises ObjectCorrupt."""
+    """The inverse of ``encode_table``, of table *number*. Raises ObjectCorrupt."""
     name, chunks = str(manifest.name), manifest.chunks_of(number)
     if len(data) < _TABLE_HEAD.size:
         raise ObjectCorrupt(f"table {number} of {name} is cut off", name=name)
@@ -185,8 +185,8 @@ def decode_table(data: bytes, manifest: Manifest, number: int) -> Table:
 
 def read_tables(manifest: Manifest, get_range: Callable[[str, int, int], bytes]) -> Iterator[Table]:
     """All tables in order, each fetched when it is asked for."""
-    for number, frame in enumerate(manifest.tables):
-        yield decode_table(read_frame(frame, manifest.packs, get_range), manifest, number)
+    for number in range(len(manifest.tables)):
+        yield decode_table(read_table(manifest, number, get_range), manifest, number)
 
 
 def _read_runs(reader: Reader, manifest: Manifest, chunks: int, name: str) -> Iterable[Run]:
@@ -195,7 +195,7 @@ def _read_runs(reader: Reader, manifest: Manifest, chunks: int, name: str) -> It
     while reader:
         count = reader.varint(chunks - covered)
         pack = reader.varint(max(len(manifest.packs) - 1, 0))
-        offset = reader.varint(1 << 48)
+        offset = reader.varint(PLACE_MAX)
         stored = reader.varint(2 * frame_max + 1024)
         plain = reader.varint(frame_max)
         first = reader.varint(FRAME_CHUNKS)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from replicator.core import varint
 from replicator.core.checksum import SHORT_HASH_SIZE, page_hash, short_hash
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.manifest import decode_said, encode_said
+from replicator.core.manifest import PLACE_MAX, TableUse, decode_said, encode_said, read_table
 from replicator.core.names import BackupName, FullName, IncrementalName
-from replicator.core.pack import Frame, PackUse, read_frame
+from replicator.core.pack import Frame, PackUse
 from replicator.core.position import GenerationId, Position
 from replicator.core.varint import Reader
 
@@ -59,7 +59,7 @@ class Incremental:
     plain_bytes: int
     stored_bytes: int
     packs: tuple[PackUse, ...]
-    tables: tuple[Frame, ...]
+    tables: tuple[TableUse, ...]
     kind: str = "replicator-incremental"
 
     @property
@@ -95,7 +95,7 @@ def _is_proper(manifest: Incremental) -> bool:
         and manifest.pages_stored >= 0
         and isinstance(manifest.parent, str)
         and len(manifest.parent_chain) == len(manifest.chain)
-        and all(each.plain_bytes <= _TABLE_BYTES_MAX for each in manifest.tables)
+        and all(each.frame.plain_bytes <= _TABLE_BYTES_MAX for each in manifest.tables)
     )
 
 
@@ -145,8 +145,8 @@ def read_page_frames(
     """What lies where, table by table. A page may be listed again: what comes later is newer; and beyond the end of the
     database, where that shrank while it was read. Raises ObjectCorrupt."""
     found = 0
-    for frame in manifest.tables:
-        for each in _decode_table(read_frame(frame, manifest.packs, get_range), manifest):
+    for number in range(len(manifest.tables)):
+        for each in _decode_table(read_table(manifest, number, get_range), manifest):
             found += len(each.pgnos)
             yield each
     if found != manifest.pages_stored:
@@ -159,7 +159,7 @@ def _decode_table(data: bytes, manifest: Incremental) -> Iterator[PageFrame]:
     reader = Reader(data)
     while reader:
         pack = reader.varint(max(len(manifest.packs) - 1, 0))
-        offset = reader.varint(1 << 48)
+        offset = reader.varint(PLACE_MAX)
         stored = reader.varint(2 * FRAME_BYTES + (1 << 17))
         plain = reader.varint(FRAME_BYTES + (1 << 16))
         count = reader.varint(plain // manifest.page_size)

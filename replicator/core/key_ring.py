@@ -26,11 +26,18 @@ _FORMAT = 1
 _KIND = "replicator-keys"
 _INFO = b"replicator key slot 1"
 _NONCE = bytes(12)  # the key is derived from a random salt, and used for this one message
-_ID = re.compile(r"[0-9a-f]{16}")
+_ID = re.compile("[0-9a-f]{16}")
+_REPOSITORY = re.compile("[0-9a-f]{32}")
+_FINGERPRINT = re.compile("[0-9a-f]{8}")
+_SALT = re.compile("[0-9a-f]{64}")
+_SEALED = re.compile("([0-9a-f]{2})+")
 # 64 MiB and some 0.3 s for a guess. The memory is what makes guessing dear, and what a small sidecar has to spare.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
 # What a slot of somebody else's making may ask of us: a gigabyte, some ten seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
+_WRAPS_MAX = 8  # each may cost as much
+# OpenSSL wants to be told, and takes less than 2 GiB: 128·r bytes for each of N, p and a few more.
+_SCRYPT_BYTES_MAX = 128 * _SCRYPT_R_MAX * (_SCRYPT_N_MAX + _SCRYPT_P_MAX) + (1 << 20)
 
 # --- the ring ------------------------------------------------------------------------------------------
 
@@ -121,8 +128,9 @@ def _cipher(key: OperatorKey, found: dict[str, Any]) -> AESGCM:
     secret = key.secret
     if key.passphrase:
         secret = hashlib.scrypt(
-            key.secret, salt=salt, n=found["n"], r=found["r"], p=found["p"], maxmem=2 << 30, dklen=KEY_SIZE
-        )
+            key.secret, salt=salt, n=found["n"], r=found["r"], p=found["p"], maxmem=_SCRYPT_BYTES_MAX,
+            dklen=KEY_SIZE,
+        )  # fmt: skip
     return derive_cipher(secret, salt, _INFO)
 
 
@@ -168,16 +176,21 @@ def _wanted(slot: dict[str, Any]) -> str:
 def _ring(inner: bytes, slot: dict[str, Any], name: str) -> KeyRing:
     try:
         loaded = json.loads(inner)
-        roots = tuple(
-            Root(key_id, created, bytes.fromhex(secret)) for key_id, created, secret in loaded["roots"]
-        )
-        key_id, created, secret = loaded["dedup"]
-        return KeyRing(
-            slot["repository"], slot["number"], roots, Root(key_id, created, bytes.fromhex(secret))
-        )
+        roots = tuple(_root(*each) for each in loaded["roots"])
+        dedup = _root(*loaded["dedup"])
     except (ValueError, TypeError, KeyError) as exc:
         # Whoever sealed it knew the operator's key, so this is a fault of a program, not an attack.
         raise ObjectCorrupt(f"{name} holds a key ring that is never written", name=name) from exc
+    if [each.key_id for each in roots] != [each["key_id"] for each in slot["roots"]]:
+        raise ObjectCorrupt(f"{name} holds other keys than it says", name=name)
+    return KeyRing(slot["repository"], slot["number"], roots, dedup)
+
+
+def _root(key_id: str, created: int, secret: str) -> Root:
+    root = Root(key_id, created, bytes.fromhex(secret))
+    if not _ID.fullmatch(key_id) or type(created) is not int or len(root.secret) != KEY_SIZE:
+        raise ValueError
+    return root
 
 
 def read_slot(data: bytes, name: str) -> dict[str, Any]:
@@ -203,23 +216,28 @@ def _proper_public(slot: dict[str, Any]) -> bool:
     return (
         type(slot.get("number")) is int
         and slot["number"] > 0
-        and bool(re.fullmatch("[0-9a-f]{32}", str(slot.get("repository"))))
+        and _is_like(slot.get("repository"), _REPOSITORY)
         and isinstance(roots, list)
         and bool(roots)
-        and all(isinstance(each, dict) and _ID.fullmatch(str(each.get("key_id"))) for each in roots)
+        and all(isinstance(each, dict) and _is_like(each.get("key_id"), _ID) for each in roots)
         and all(type(each.get("created")) is int for each in roots)
         and isinstance(wraps, list)
-        and bool(wraps)
+        and 0 < len(wraps) <= _WRAPS_MAX
     )
 
 
+def _is_like(value: Any, pattern: re.Pattern[str]) -> bool:
+    """A number of so many digits would look the same."""
+    return isinstance(value, str) and bool(pattern.fullmatch(value))
+
+
 def _proper_wrap(found: Any) -> bool:
-    if not isinstance(found, dict) or not re.fullmatch("[0-9a-f]{64}", str(found.get("salt"))):
+    if not isinstance(found, dict):
         return False
-    if not re.fullmatch("([0-9a-f]{2})+", str(found.get("sealed"))):
+    if not _is_like(found.get("salt"), _SALT) or not _is_like(found.get("sealed"), _SEALED):
         return False
     if found.get("by") == "key":
-        return bool(re.fullmatch("[0-9a-f]{8}", str(found.get("fingerprint"))))
+        return _is_like(found.get("fingerprint"), _FINGERPRINT)
     limits = (("n", _SCRYPT_N_MAX), ("r", _SCRYPT_R_MAX), ("p", _SCRYPT_P_MAX))
     return (
         found.get("by") == "passphrase"

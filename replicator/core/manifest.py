@@ -5,17 +5,18 @@ docs/FORMAT.md has the bytes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, Protocol, TypeVar
 
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
 from replicator.core.names import PackName, parse_name
-from replicator.core.pack import Frame, PackUse
+from replicator.core.pack import Frame, PackUse, read_frame
 from replicator.core.position import GenerationId, Position
 from replicator.core.unit import TRAILER_SIZE
 
@@ -25,6 +26,16 @@ HEAD_SIZE = _HEAD.size
 _PAGES_MAX = 0xFFFFFFFE
 # 80 bytes of names for 8 MiB of database, so this is a hundred terabytes.
 MANIFEST_BYTES_MAX = 1 << 30
+PLACE_MAX = 1 << 48  # in an object: what every store can be asked for, and none of ours reaches
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """Where a table lies, and the SHA-256 of its bytes: it is read by itself, and no digest of its pack is asked. One
+    that is damaged must not be built upon, nor lead a restore to the wrong chunks."""
+
+    frame: Frame
+    digest: str
 
 
 class Backup(Protocol):
@@ -52,7 +63,7 @@ class Backup(Protocol):
     @property
     def packs(self) -> tuple[PackUse, ...]: ...
     @property
-    def tables(self) -> tuple[Frame, ...]: ...
+    def tables(self) -> tuple[TableUse, ...]: ...
     @property
     def name(self) -> object: ...
     @property
@@ -66,9 +77,7 @@ def encode_said(magic: bytes, manifest: Any, name: str) -> bytes:
     """The final bytes of *manifest*, a dataclass."""
     said = asdict(manifest)
     said["packs"] = [[pack.name, pack.size_bytes] for pack in manifest.packs]
-    said["tables"] = [
-        [each.pack, each.offset, each.stored_bytes, each.plain_bytes] for each in manifest.tables
-    ]
+    said["tables"] = [[*astuple(each.frame), each.digest] for each in manifest.tables]
     text = json.dumps(said, indent=1).encode()
     body = _HEAD.pack(magic, VERSION, len(text)) + text
     return body + digest_of(body, name)
@@ -95,7 +104,7 @@ def decode_said(
     try:
         said: dict[str, Any] = json.loads(data[HEAD_SIZE:-DIGEST_SIZE])
         said["packs"] = tuple(PackUse(pack, size) for pack, size in said["packs"])
-        said["tables"] = tuple(Frame(*each) for each in said["tables"])
+        said["tables"] = tuple(TableUse(Frame(*each[:4]), *each[4:]) for each in said["tables"])
         manifest = made(said)
         is_proper = _is_proper(manifest) and proper(manifest) and str(manifest.name) == name
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
@@ -109,6 +118,7 @@ def decode_said(
 
 _INTEGERS = ("txid", "epoch", "page_size", "pages", "observed", "created", "plain_bytes", "stored_bytes")
 _HEX = re.compile("[0-9a-f]+")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def _is_proper(manifest: Backup) -> bool:
@@ -132,11 +142,34 @@ def _is_proper(manifest: Backup) -> bool:
 def _has_proper_places(manifest: Backup) -> bool:
     packs, tables = manifest.packs, manifest.tables
     return all(
-        isinstance(parse_name(pack.name), PackName) and type(pack.size_bytes) is int for pack in packs
+        isinstance(parse_name(pack.name), PackName)
+        and type(pack.size_bytes) is int
+        and 0 < pack.size_bytes <= PLACE_MAX
+        for pack in packs
     ) and all(
-        all(type(value) is int for value in (each.pack, each.offset, each.stored_bytes, each.plain_bytes))
-        and 0 <= each.pack < len(packs)
-        and each.offset >= 0
-        and 0 < each.stored_bytes <= 2 * each.plain_bytes + 1024
+        all(type(value) is int for value in astuple(each.frame))
+        and 0 <= each.frame.pack < len(packs)
+        and 0 <= each.frame.offset <= PLACE_MAX
+        and each.frame.plain_bytes > 0
+        and 0 < each.frame.stored_bytes <= 2 * each.frame.plain_bytes + 1024
+        and bool(_DIGEST.fullmatch(each.digest))
         for each in tables
     )
+
+
+def table_digest(table: bytes) -> str:
+    """What a manifest says of a table."""
+    return hashlib.sha256(table).hexdigest()
+
+
+def read_table(manifest: Backup, number: int, get_range: Callable[[str, int, int], bytes]) -> bytes:
+    """Fetch table *number*, and prove it. Raises ObjectCorrupt, naming the pack it lies in."""
+    use = manifest.tables[number]
+    table = read_frame(use.frame, manifest.packs, get_range)
+    if table_digest(table) != use.digest:
+        pack = manifest.packs[use.frame.pack].name
+        raise ObjectCorrupt(
+            f"{pack} is damaged: table {number} of {manifest.name} at byte {use.frame.offset} has another hash",
+            name=pack,
+        )
+    return table

@@ -142,7 +142,7 @@ def _inflate_images(
         known[pgno] = inflate(part, page_size, known.get(pgno, b""))
         images.append(known[pgno])
     if reader:
-        raise ObjectCorrupt("a block goes on behind its last page")
+        raise ObjectCorrupt("it goes on behind its last page")
     return images
 
 
@@ -193,7 +193,10 @@ def expand_block(
         raise ObjectCorrupt("the state before a block is not the one it was made against")
     if codec == CODEC_DEFLATE:
         known = {pgno: part for pgno, part in zip(wanted, parts, strict=True) if part is not None}
-        return _inflate_images(block.stored, pgnos, known, page_size)
+        try:
+            return _inflate_images(block.stored, pgnos, known, page_size)
+        except ObjectCorrupt as exc:
+            raise ObjectCorrupt(f"a block does not expand: {exc}") from exc
     length = len(pgnos) * page_size
     if codec == CODEC_ZSTD:
         try:

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import random
 import struct
 from dataclasses import replace
 from typing import Any
@@ -12,37 +11,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.core.chunk_table import ChunkTable, Earlier
+from replicator.core import chunk_table
+from replicator.core.chunk_table import ChunkTable
+from replicator.core.codec import Compression
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.full import (
     CHUNK_BYTES,
     FRAME_CHUNKS,
     HASH_SIZE,
-    HEAD_SIZE,
-    Frame,
+    SHA256,
+    TABLE_CHUNKS,
     Manifest,
-    ManifestHead,
-    PackBuilder,
     Run,
+    Table,
     build_runs,
     chunk_bytes_for,
     chunk_hash,
-    compress_chunks,
     decode_manifest,
+    decode_table,
     encode_manifest,
-    expand_frame,
+    encode_table,
+    read_tables,
 )
+from replicator.core.manifest import HEAD_SIZE, TableUse, read_table, table_digest
 from replicator.core.names import PackName
+from replicator.core.pack import Frame, PackUse, encode_frame
 from replicator.core.position import GenerationId, Position
 from tests.core.histories import GENERATION, REPOSITORY, START
 
-NOISE = random.Random(4)
 
-
-def head_of(pages: int = 41, page_size: int = 4096, packs: int = 2, **fields: Any) -> ManifestHead:
+def manifest_of(pages: int = 41, page_size: int = 4096, packs: int = 2, **fields: Any) -> Manifest:
+    """With its tables at made-up places, the odd ones in the second pack."""
     generation = GenerationId(GENERATION)
     names = tuple(str(PackName(START, generation, 7, f"{number:016x}")) for number in range(packs))
-    head = ManifestHead(
+    manifest = Manifest(
         repository=REPOSITORY.hex(),
         generation=generation,
         txid=7,
@@ -55,28 +57,39 @@ def head_of(pages: int = 41, page_size: int = 4096, packs: int = 2, **fields: An
         chain="ab" * 16,
         checksum="0123456789abcdef",
         rolling="fedcba9876543210",
-        packs=names,
+        hashes=SHA256,
+        chunks_new=4,
+        plain_bytes=65_536,
         stored_bytes=5,
+        packs=tuple(PackUse(name, 9_000 + number) for number, name in enumerate(names)),
+        tables=(),
     )
-    return replace(head, **fields)
+    count = -(-manifest.chunks // TABLE_CHUNKS)
+    tables = tuple(
+        TableUse(Frame(number % packs, 8 + 500 * number, 200, 4 + 32 * manifest.chunks_of(number)), "cd" * 32)
+        for number in range(count)
+    )
+    return replace(manifest, **{"tables": tables, **fields})
 
 
-def manifest_of(head: ManifestHead) -> Manifest:
+def table_of(manifest: Manifest, number: int = 0) -> Table:
     """Chunks in frames of up to sixteen, the odd frames in the second pack."""
     located: list[tuple[Frame, int]] = []
-    for first in range(0, head.chunks, FRAME_CHUNKS):
-        count = min(FRAME_CHUNKS, head.chunks - first)
-        plain = sum(head.chunks_length(first + slot) for slot in range(count))
-        number = first // FRAME_CHUNKS
-        frame = Frame(number % len(head.packs), 8 + 300 * number, 200 + number, plain)
+    chunks = manifest.chunks_of(number)
+    for first in range(0, chunks, FRAME_CHUNKS):
+        count = min(FRAME_CHUNKS, chunks - first)
+        plain = manifest.chunks_length(number * TABLE_CHUNKS + first, count)
+        index = first // FRAME_CHUNKS
+        frame = Frame(index % len(manifest.packs), 8 + 300 * index, 200 + index, plain)
         located += [(frame, slot) for slot in range(count)]
-    hashes = b"".join(hashlib.sha256(bytes([index & 0xFF])).digest() for index in range(head.chunks))
-    return Manifest(head, hashes, build_runs(located))
+    hashes = b"".join(hashlib.sha256(bytes([index & 0xFF])).digest() for index in range(chunks))
+    return Table(hashes, build_runs(located))
 
 
-MANIFEST = manifest_of(head_of())
-NAME = str(MANIFEST.head.name)
+MANIFEST = manifest_of()
+NAME = str(MANIFEST.name)
 BYTES = encode_manifest(MANIFEST)
+TABLE = table_of(MANIFEST)
 
 
 # --- the manifest --------------------------------------------------------------------------------------
@@ -90,21 +103,35 @@ BYTES = encode_manifest(MANIFEST)
     observed=st.integers(0, 253_402_300_799_999_999),
 )
 def test_a_manifest_reads_back(page_size: int, pages: int, packs: int, txid: int, observed: int) -> None:
-    """Head, hashes and runs come out as they went in, for any page size, number of packs and time."""
-    head = head_of(pages, page_size, packs, txid=txid, observed=observed)
-    manifest = manifest_of(head)
+    """Every value comes out as it went in, for any page size, number of packs and time."""
+    manifest = manifest_of(pages, page_size, packs, txid=txid, observed=observed)
 
-    assert manifest == decode_manifest(encode_manifest(manifest), str(head.name))
+    assert manifest == decode_manifest(encode_manifest(manifest), str(manifest.name))
+
+
+def test_a_manifest_is_laid_out_as_the_format_says() -> None:
+    """Magic, version, length, JSON, and the SHA-256 of its name, a zero byte and all before it."""
+    magic, version, length = struct.unpack_from(">7sBI", BYTES)
+    text = json.loads(BYTES[12:-32])
+
+    assert (b"RPLFULL", 1, len(BYTES) - 12 - 32) == (magic, version, length)
+    assert hashlib.sha256(NAME.encode() + b"\0" + BYTES[:-32]).digest() == BYTES[-32:]
+    assert {
+        "repository": REPOSITORY.hex(), "generation": GENERATION, "txid": 7, "epoch": 3, "page_size": 4096,
+        "pages": 41, "chunk_bytes": 16384, "observed": START + 123_456, "created": START + 2_000_000,
+        "chain": "ab" * 16, "checksum": "0123456789abcdef", "rolling": "fedcba9876543210", "hashes": "sha256",
+        "chunks_new": 4, "plain_bytes": 65_536, "stored_bytes": 5, "kind": "replicator-full",
+        "packs": [[pack.name, pack.size_bytes] for pack in MANIFEST.packs], "tables": [[0, 8, 200, 356, "cd" * 32]],
+    } == text  # fmt: skip
 
 
 def test_a_manifest_says_what_it_stands_for() -> None:
-    """Position, size and number of chunks follow from the head; the last chunk may be short."""
-    head = head_of(pages=41)
-
-    assert Position(GenerationId(GENERATION), 7) == head.position
-    assert 41 * 4096 == head.database_bytes
-    assert 11 == head.chunks
-    assert [CHUNK_BYTES] * 10 + [4096] == [head.chunks_length(index) for index in range(11)]
+    """Position, size and number of chunks follow from its values; the last chunk may be short."""
+    assert Position(GenerationId(GENERATION), 7) == MANIFEST.position
+    assert 41 * 4096 == MANIFEST.database_bytes
+    assert 11 == MANIFEST.chunks
+    assert [CHUNK_BYTES] * 10 + [4096] == [MANIFEST.chunks_length(index) for index in range(11)]
+    assert (3 * CHUNK_BYTES, 2 * CHUNK_BYTES + 4096) == tuple(MANIFEST.chunks_length(i, 3) for i in (0, 8))
     assert f"full/2025/01/28/20250128T060000Z-{GENERATION}-0000000000000007.full" == NAME
 
 
@@ -116,11 +143,32 @@ def test_a_chunk_is_whole_pages(page_size: int, chunk: int) -> None:
     assert chunk == chunk_bytes_for(page_size)
 
 
+@pytest.mark.parametrize(
+    ("pages", "chunks"),
+    [
+        (1, [1]),
+        (65_536 * 4 - 1, [65_536]),
+        (65_536 * 4, [65_536]),
+        (65_536 * 4 + 1, [65_536, 1]),
+        (3 * 65_536 * 4 - 4, [65_536, 65_536, 65_535]),
+    ],
+)
+def test_a_table_is_about_65536_chunks(pages: int, chunks: list[int]) -> None:
+    """Every table but the last; and a manifest has as many as it takes, or is refused."""
+    manifest = manifest_of(pages)
+
+    assert chunks == [manifest.chunks_of(number) for number in range(len(manifest.tables))]
+    assert sum(chunks) == manifest.chunks
+    for tables in (manifest.tables[:-1], (*manifest.tables, manifest.tables[0])):
+        with pytest.raises(ObjectCorrupt, match="never written"):
+            decode_manifest(encode_manifest(replace(manifest, tables=tables)), str(manifest.name))
+
+
 def test_every_flipped_bit_of_a_manifest_is_noticed() -> None:
-    """Each byte, changed, makes it ObjectCorrupt, or FormatTooNew where it is the version."""
+    """Each bit, inverted, makes it ObjectCorrupt, or FormatTooNew where it is the version."""
     too_new = set()
-    for offset in range(len(BYTES)):
-        changed = BYTES[:offset] + bytes([BYTES[offset] ^ 1 << offset % 8]) + BYTES[offset + 1 :]
+    for offset, bit in ((offset, bit) for offset in range(len(BYTES)) for bit in range(8)):
+        changed = BYTES[:offset] + bytes([BYTES[offset] ^ 1 << bit]) + BYTES[offset + 1 :]
         with pytest.raises((ObjectCorrupt, FormatTooNew)) as caught:
             decode_manifest(changed, NAME)
         if caught.type is FormatTooNew:
@@ -137,35 +185,36 @@ def test_every_cut_of_a_manifest_is_noticed() -> None:
 
 
 def test_a_manifest_under_another_name_is_refused() -> None:
-    """A manifest copied to the name of another backup is not that backup."""
-    other = str(replace(MANIFEST.head, txid=8).name)
-
-    with pytest.raises(ObjectCorrupt, match="not its own"):
+    """A manifest copied to the name of another backup is not that backup, whoever made it fit its digest."""
+    other = str(replace(MANIFEST, txid=8).name)
+    with pytest.raises(ObjectCorrupt, match="digest"):
         decode_manifest(BYTES, other)
+    with pytest.raises(ObjectCorrupt, match="not its own"):
+        decode_manifest(sealed(BYTES[HEAD_SIZE:-32], name=other), other)
 
 
-def sealed(
-    text: bytes, locators: bytes = b"", hashes: bytes = b"", *, lengths: tuple[int, int] | None = None
-) -> bytes:
-    text_bytes, locator_bytes = lengths or (len(text), len(locators))
-    body = struct.pack(">7sBII", b"RPLFULL", 1, text_bytes, locator_bytes) + text + locators + hashes
-    return body + hashlib.sha256(body).digest()
+def sealed(text: bytes, *, length: int | None = None, name: str = NAME) -> bytes:
+    body = struct.pack(">7sBI", b"RPLFULL", 1, len(text) if length is None else length) + text
+    return body + hashlib.sha256(name.encode() + b"\0" + body).digest()
 
 
-TEXT_BYTES, LOCATOR_BYTES = struct.unpack_from(">II", BYTES, 8)
-TEXT = json.loads(BYTES[HEAD_SIZE : HEAD_SIZE + TEXT_BYTES])
-LOCATORS = BYTES[HEAD_SIZE + TEXT_BYTES : HEAD_SIZE + TEXT_BYTES + LOCATOR_BYTES]
+TEXT = json.loads(BYTES[HEAD_SIZE:-32])
+PACKS, TABLES = TEXT["packs"], TEXT["tables"]
+HEX = "cd" * 32
 
 
-def forged(locators: bytes = LOCATORS, hashes: bytes = MANIFEST.hashes, **fields: Any) -> bytes:
+def forged(**fields: Any) -> bytes:
     """The manifest with other values under a digest that fits them; None removes a key."""
     text = {key: value for key, value in (TEXT | fields).items() if value is not None}
-    return sealed(json.dumps(text).encode(), locators, hashes)
+    return sealed(json.dumps(text).encode())
 
 
 def test_the_forger_of_these_tests_can_forge() -> None:
-    """Unchanged, the forged manifest is the real one."""
+    """Unchanged, the forged manifest is the real one; so it is with other values that could be written."""
+    keyed = "hmac-sha256:0123456789abcdef"
+
     assert MANIFEST == decode_manifest(forged(), NAME)
+    assert replace(MANIFEST, hashes=keyed) == decode_manifest(forged(hashes=keyed), NAME)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +264,59 @@ def test_the_forger_of_these_tests_can_forge() -> None:
         {"chain": None},
         {"packs": None},
         {"packs": "none"},
-        {"packs": ["full/../../etc/passwd"]},
-        {"packs": [NAME]},
+        {"packs": []},
+        {"packs": [PACKS[0][0], PACKS[1][0]]},
+        {"packs": [["full/../../etc/passwd", 9_000], PACKS[1]]},
+        {"packs": [[NAME, 9_000], PACKS[1]]},
+        {"packs": [[5, 9_000], PACKS[1]]},
+        {"packs": [[*PACKS[0], 1], PACKS[1]]},
+        {"packs": [[PACKS[0][0]], PACKS[1]]},
+        {"packs": [[PACKS[0][0], "9000"], PACKS[1]]},
+        {"packs": [[PACKS[0][0], True], PACKS[1]]},
+        {"packs": [[PACKS[0][0], None], PACKS[1]]},
+        {"packs": [[PACKS[0][0], 0], PACKS[1]]},
+        {"packs": [[PACKS[0][0], -1], PACKS[1]]},
+        {"packs": [[PACKS[0][0], 1 << 70], PACKS[1]]},
         {"packs": {"a": 1}},
+        {"tables": None},
+        {"tables": []},
+        {"tables": TABLES * 2},
+        {"tables": "none"},
+        {"tables": [5]},
+        {"tables": [[0, 8, 200]]},
+        {"tables": [[0, 8, 200, 300]]},
+        {"tables": [[0, 8, 200, 300, HEX, 5]]},
+        {"tables": [[0, 8, 200, 300, 5]]},
+        {"tables": [[0, 8, 200, 300, None]]},
+        {"tables": [[0, 8, 200, 300, HEX[:-1]]]},
+        {"tables": [[0, 8, 200, 300, HEX.upper()]]},
+        {"tables": [[0, 8, 200, 300, HEX + "\n"]]},
+        {"tables": [[2, 8, 200, 300, HEX]]},
+        {"tables": [[-1, 8, 200, 300, HEX]]},
+        {"tables": [[0, -8, 200, 300, HEX]]},
+        {"tables": [[0, 1 << 70, 200, 300, HEX]]},
+        {"tables": [[0, 8, 0, 300, HEX]]},
+        {"tables": [[0, 8, -200, 300, HEX]]},
+        {"tables": [[0, 8, 1 << 40, 300, HEX]]},
+        {"tables": [[0, 8, 200, -300, HEX]]},
+        {"tables": [[0, 8, 200, 1 << 40, HEX]]},
+        {"tables": [[0, 8, 200, 4 + 11 * (32 + 60) + 1, HEX]]},
+        {"tables": [[0, 8.0, 200, 300, HEX]]},
+        {"tables": [[0, "8", 200, 300, HEX]]},
+        {"tables": [[False, 8, 200, 300, HEX]]},
+        {"hashes": None},
+        {"hashes": 256},
+        {"hashes": "md5"},
+        {"hashes": "sha256:0123456789abcdef"},
+        {"hashes": "hmac-sha256"},
+        {"hashes": "hmac-sha256:"},
+        {"hashes": "hmac-sha256:0123456789ABCDEF"},
+        {"hashes": "hmac-sha256:0123456789abcdef0"},
+        {"hashes": "sha256\n"},
+        {"chunks_new": "4"},
+        {"chunks_new": None},
+        {"plain_bytes": 1.5},
+        {"plain_bytes": None},
         {"generation": "../" + GENERATION},
         {"generation": 5},
         {"repository": 7},
@@ -241,18 +340,108 @@ def test_a_head_that_is_never_written_is_refused(fields: dict[str, Any]) -> None
         sealed(b"[" * 100_000),
         sealed(b"5"),
         sealed(b"{}"),
-        sealed(b"{}", lengths=(1 << 31, 0)),
-        sealed(b"{}", lengths=(2, 1 << 31)),
-        sealed(b"{}", lengths=(0xFFFFFFFF, 0xFFFFFFFF)),
+        sealed(b"{}", length=1 << 31),
+        sealed(b"{}", length=0xFFFFFFFF),
+        sealed(BYTES[HEAD_SIZE:-32], length=len(BYTES) - HEAD_SIZE - 33),
+        sealed(BYTES[HEAD_SIZE:-32] + b" ", length=len(BYTES) - HEAD_SIZE - 32),
+        sealed(b""),
         b"RPLPACK\x01" + BYTES[8:],
         b"",
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     """Other JSON, lengths beyond the object, another kind of object: ObjectCorrupt."""
     with pytest.raises(ObjectCorrupt):
         decode_manifest(data, NAME)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(TEXT)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+            ),
+            max_leaves=5,
+        ),
+        max_size=4,
+    )
+)
+def test_any_json_in_a_manifest_is_read_or_refused(fields: dict[str, Any]) -> None:
+    """Whatever stands in it, it is ObjectCorrupt or a manifest of proper types."""
+    with contextlib.suppress(ObjectCorrupt):
+        found = decode_manifest(forged(**fields), NAME)
+        assert all(
+            type(value) is int
+            for value in (found.txid, found.pages, found.observed, found.created, found.epoch)
+        )
+
+
+# --- tables --------------------------------------------------------------------------------------------
+
+
+@given(
+    page_size=st.sampled_from([512 << n for n in range(8)]),
+    pages=st.integers(1, 3000),
+    packs=st.integers(1, 4),
+)
+def test_a_table_reads_back(page_size: int, pages: int, packs: int) -> None:
+    """Hashes and runs come out as they went in."""
+    manifest = manifest_of(pages, page_size, packs)
+    table = table_of(manifest)
+
+    assert table == decode_table(encode_table(table), manifest, 0)
+
+
+def test_a_table_is_laid_out_as_the_format_says() -> None:
+    """Length of the locators, six varints a run, 32 bytes of hash a chunk."""
+    locators = runs_bytes((11, 0, 8, 200, 10 * CHUNK_BYTES + 4096, 0))
+
+    assert struct.pack(">I", len(locators)) + locators + TABLE.hashes == encode_table(TABLE)
+
+
+def test_tables_are_fetched_one_by_one_when_they_are_asked_for() -> None:
+    """Of a database of 65,537 chunks there are two, each read from its place when it is its turn."""
+    manifest = manifest_of(pages=65_536 * 4 + 1)
+    tables = [table_of(manifest, number) for number in (0, 1)]
+    frames = [encode_frame(encode_table(table), Compression()) for table in tables]
+    placed = tuple(
+        TableUse(
+            Frame(number, 8 + number, len(frame), len(encode_table(table))),
+            hashlib.sha256(encode_table(table)).hexdigest(),
+        )
+        for number, (frame, table) in enumerate(zip(frames, tables, strict=True))
+    )
+    manifest = replace(manifest, tables=placed)
+    asked: list[tuple[str, int, int]] = []
+
+    def get_range(name: str, offset: int, length: int) -> bytes:
+        asked.append((name, offset, length))
+        return frames[len(asked) - 1]
+
+    found = read_tables(manifest, get_range)
+    first = next(found)
+    before = list(asked)
+
+    assert manifest == decode_manifest(encode_manifest(manifest), NAME)
+    assert tables == [first, *found]
+    assert [(manifest.packs[0].name, 8, len(frames[0]))] == before
+    assert [*before, (manifest.packs[1].name, 9, len(frames[1]))] == asked
+
+
+def test_a_table_with_another_hash_is_damaged() -> None:
+    """One that expands, and reads well, and is not the one that the manifest was made with: its pack is named."""
+    other = encode_table(replace(TABLE, hashes=bytes([TABLE.hashes[0] ^ 1]) + TABLE.hashes[1:]))
+    stored = encode_frame(other, Compression())
+    use = TableUse(Frame(1, 8, len(stored), len(other)), table_digest(encode_table(TABLE)))
+    manifest = replace(MANIFEST, tables=(use,))
+
+    pattern = rf"{MANIFEST.packs[1].name} is damaged: table 0 of {NAME} at byte 8 has another hash"
+    with pytest.raises(ObjectCorrupt, match=pattern) as caught:
+        read_table(manifest, 0, lambda *_: stored)
+    assert MANIFEST.packs[1].name == caught.value.name
 
 
 def runs_bytes(*runs: tuple[int, int, int, int, int, int]) -> bytes:
@@ -268,7 +457,12 @@ def runs_bytes(*runs: tuple[int, int, int, int, int, int]) -> bytes:
     return bytes(out)
 
 
+def table_bytes(locators: bytes, hashes: bytes = TABLE.hashes) -> bytes:
+    return struct.pack(">I", len(locators)) + locators + hashes
+
+
 FRAME_MAX = FRAME_CHUNKS * CHUNK_BYTES
+ONE_RUN = runs_bytes((11, 0, 8, 200, 11 * CHUNK_BYTES, 0))
 
 
 @pytest.mark.parametrize(
@@ -294,39 +488,45 @@ FRAME_MAX = FRAME_CHUNKS * CHUNK_BYTES
 def test_a_chunk_table_is_bounded(locators: bytes, fault: str | None) -> None:
     """Runs cover all chunks once, in packs that are named, in frames no larger than we write them."""
     if fault is None:
-        assert 11 == sum(run.count for run in decode_manifest(forged(locators), NAME).runs)
+        assert 11 == sum(run.count for run in decode_table(table_bytes(locators), MANIFEST, 0).runs)
     else:
         with pytest.raises(ObjectCorrupt, match=fault):
-            decode_manifest(forged(locators), NAME)
+            decode_table(table_bytes(locators), MANIFEST, 0)
 
 
-@pytest.mark.parametrize("hashes", [b"", MANIFEST.hashes[:-1], MANIFEST.hashes + bytes(32)])
-def test_every_chunk_has_one_hash(hashes: bytes) -> None:
-    """Fewer or more hashes than chunks are ObjectCorrupt."""
-    with pytest.raises(ObjectCorrupt, match="bytes of hashes for 11 chunks"):
-        decode_manifest(forged(hashes=hashes), NAME)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(sorted(TEXT)),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-            lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-            ),
-            max_leaves=5,
-        ),
-        max_size=4,
-    )
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0\0\0",
+        table_bytes(ONE_RUN, b""),
+        table_bytes(ONE_RUN, TABLE.hashes[:-1]),
+        table_bytes(ONE_RUN, TABLE.hashes + bytes(HASH_SIZE)),
+        struct.pack(">I", 0xFFFFFFFF) + ONE_RUN + TABLE.hashes,
+        struct.pack(">I", len(ONE_RUN) + HASH_SIZE) + ONE_RUN + TABLE.hashes,
+    ],
+    ids=range(7),
 )
-def test_any_json_in_a_head_is_read_or_refused(fields: dict[str, Any]) -> None:
-    """Whatever stands in the head, it is ObjectCorrupt or a head of proper types."""
-    with contextlib.suppress(ObjectCorrupt):
-        head = decode_manifest(forged(**fields), NAME).head
-        assert all(
-            type(value) is int for value in (head.txid, head.pages, head.observed, head.created, head.epoch)
-        )
+def test_every_chunk_has_one_hash(data: bytes) -> None:
+    """Fewer or more hashes than chunks, or none at all, are ObjectCorrupt."""
+    with pytest.raises(ObjectCorrupt, match=f"table 0 of {NAME} (is cut off|does not hold a hash)"):
+        decode_table(data, MANIFEST, 0)
+
+
+def test_a_table_without_packs_locates_nothing() -> None:
+    """Where no pack is named, no run can point into one."""
+    with pytest.raises(ObjectCorrupt, match="never written"):
+        decode_table(encode_table(TABLE), replace(MANIFEST, packs=()), 0)
+
+
+def test_a_chunk_has_the_hash_that_the_manifest_names() -> None:
+    """SHA-256 of its plain bytes, or HMAC-SHA-256 of them under the key of the repository."""
+    content, key = b"a chunk", bytes(range(32))
+
+    assert hashlib.sha256(content).digest() == chunk_hash(content) == chunk_hash(memoryview(content))
+    inner = hashlib.sha256(bytes(b ^ 0x36 for b in key.ljust(64, b"\0")) + content).digest()
+    outer = hashlib.sha256(bytes(b ^ 0x5C for b in key.ljust(64, b"\0")) + inner).digest()
+    assert outer == chunk_hash(content, key)
 
 
 # --- chunk tables --------------------------------------------------------------------------------------
@@ -346,9 +546,11 @@ def test_a_chunk_table_knows_what_it_was_told() -> None:
     table.locate([2], two, first=1)
     table.locate([3], two, first=0)
 
-    assert b"".join(digest(index) for index in range(5)) == table.hashes
+    (found,) = table.tables()
+
+    assert b"".join(digest(index) for index in range(5)) == found.hashes
     assert 0b11111 == table.checksum
-    assert (Run(one, 0, 2), Run(two, 1, 1), Run(two, 0, 1), Run(one, 2, 1)) == table.runs()
+    assert (Run(one, 0, 2), Run(two, 1, 1), Run(two, 0, 1), Run(one, 2, 1)) == found.runs
     assert {0, 3} == table.packs_used()
     assert [] == table.missing()
 
@@ -367,7 +569,7 @@ def test_a_forgotten_chunk_is_missing_and_sums_to_nothing() -> None:
 
     assert ([1], 8 ^ 8) == between
     assert 8 ^ 3 ^ 8 == table.checksum
-    assert (Run(old, 0, 1), Run(new, 0, 1), Run(old, 2, 1)) == table.runs()
+    assert [(Run(old, 0, 1), Run(new, 0, 1), Run(old, 2, 1))] == [each.runs for each in table.tables()]
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6))
@@ -390,68 +592,44 @@ def test_a_resized_table_keeps_what_is_left_and_misses_what_is_new(sizes: list[i
 
         assert total == table.checksum
         assert size == len(table)
-        assert b"".join(digest(index) for index in range(size)) == table.hashes
+        assert b"".join(digest(index) for index in range(size)) == b"".join(t.hashes for t in table.tables())
 
 
-def test_an_earlier_full_is_searched_at_the_same_place() -> None:
-    """A chunk is found where the earlier full has the same content at the same index, and nowhere else."""
-    earlier = Earlier(MANIFEST)
-    hashes = [MANIFEST.hashes[i * HASH_SIZE : (i + 1) * HASH_SIZE] for i in range(MANIFEST.head.chunks)]
-    found = [earlier.find(index, each) for index, each in enumerate(hashes)]
-    run = MANIFEST.runs[0]
+def test_a_chunk_table_is_told_in_parts() -> None:
+    """So many chunks a table, the last one with the rest; a frame may be in two of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunk_table, "TABLE_CHUNKS", 4)
+        table = ChunkTable(9)
+        for index in range(9):
+            table.describe(index, digest(index), 0)
+        frames = [Frame(0, 8, 100, 6 * CHUNK_BYTES), Frame(0, 108, 50, 3 * CHUNK_BYTES)]
+        table.locate(list(range(6)), frames[0])
+        table.locate([6, 7, 8], frames[1])
+        found = list(table.tables())
+        none = list(ChunkTable(0).tables())
 
-    assert [(run.frame, slot) for slot in range(11)] == found
-    assert MANIFEST.head.packs == earlier.packs
-    assert earlier.find(1, hashes[0]) is None
-    assert earlier.find(11, hashes[0]) is None
-    assert earlier.find(1 << 31, b"") is None
-    assert Earlier(None).find(0, hashes[0]) is None
-    assert () == Earlier(None).packs
-
-
-# --- packs ---------------------------------------------------------------------------------------------
-
-
-def test_packs_hold_the_frames_that_were_added() -> None:
-    """Each frame lies where it says, in the pack it says, and expands to its chunks."""
-    builder = PackBuilder(first_pack=4)
-    contents = [[NOISE.randbytes(CHUNK_BYTES), bytes(CHUNK_BYTES)], [b"last"], [NOISE.randbytes(100)]]
-    frames = [builder.add(*compress_chunks(contents[0])), builder.add(*compress_chunks(contents[1]))]
-    packs = {4: builder.take()}
-    frames.append(builder.add(*compress_chunks(contents[2])))
-    packs[5] = builder.take()
-
-    assert [4, 4, 5] == [frame.pack for frame in frames]
-    for frame, chunks in zip(frames, contents, strict=True):
-        pack = packs[frame.pack]
-        assert pack is not None
-        assert pack.startswith(b"RPLPACK\x01")
-        stored = pack[frame.offset : frame.offset + frame.stored_bytes]
-        assert b"".join(chunks) == expand_frame(frame, stored, "the pack")
-
-
-def test_an_empty_pack_is_none() -> None:
-    """A builder that was given nothing has nothing to put, and no number is used up."""
-    builder = PackBuilder(0)
-
-    assert builder.take() is None
-    assert builder.take() is None
-    assert 0 == builder.add(b"x", 1).pack
-
-
-def test_a_damaged_frame_names_its_pack_and_place() -> None:
-    """Bytes that do not expand, or to another length, are ObjectCorrupt with the pack's name and the offset."""
-    builder = PackBuilder(0)
-    frame = builder.add(*compress_chunks([b"content" * 50]))
-    pack = builder.take()
-    assert pack is not None
-    stored = pack[frame.offset :]
-    changes: list[tuple[Frame, bytes]] = [
-        (frame, stored[:-1]),
-        (frame, b"\0" * len(stored)),
-        (replace(frame, plain_bytes=frame.plain_bytes + 1), stored),
+    assert [] == none
+    assert [
+        (Run(frames[0], 0, 4),),
+        (Run(frames[0], 4, 2), Run(frames[1], 0, 2)),
+        (Run(frames[1], 2, 1),),
+    ] == [each.runs for each in found]
+    assert [b"".join(map(digest, part)) for part in (range(4), range(4, 8), [8])] == [
+        each.hashes for each in found
     ]
 
-    for each, data in changes:
-        with pytest.raises(ObjectCorrupt, match="pack-name is damaged at byte 8"):
-            expand_frame(each, data, "pack-name")
+
+def test_packs_are_numbered_anew_where_some_are_left_out() -> None:
+    """Frames of packs that are kept get their new number; what was forgotten may point anywhere."""
+    table = ChunkTable(3)
+    frames = [Frame(number, 8, 100, CHUNK_BYTES) for number in (2, 5, 7)]
+    for index, frame in enumerate(frames):
+        table.describe(index, digest(index), 0)
+        table.locate([index], frame)
+    table.forget(1)
+    table.locate([1], replace(frames[2], offset=108))
+    table.renumber({2: 0, 7: 1})
+    (found,) = table.tables()
+
+    assert {0, 1} == table.packs_used()
+    assert [(0, 8), (1, 108), (1, 8)] == [(run.frame.pack, run.frame.offset) for run in found.runs]

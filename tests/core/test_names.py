@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from replicator.core.names import (
     FullName,
     GenerationName,
+    KeyName,
     LeaseName,
     ObjectName,
     PackName,
     SegmentName,
     parse_name,
+    sealed_kind,
     tail_prefix,
 )
 from replicator.core.position import GenerationId
@@ -28,6 +30,7 @@ times = st.integers(0, 253_402_300_799).map(lambda seconds: seconds * SECOND)
 names: st.SearchStrategy[ObjectName] = st.one_of(
     st.builds(GenerationName, generations),
     st.builds(LeaseName, st.integers(0, 99_999_999)),
+    st.builds(KeyName, st.integers(0, 99_999_999)),
     st.builds(FullName, times, generations, txids),
     st.builds(PackName, times, generations, txids, hex16),
     st.builds(SegmentName, generations, txids, st.integers(0, 999_999_999)),
@@ -36,6 +39,7 @@ names: st.SearchStrategy[ObjectName] = st.one_of(
 SPELLED: list[tuple[ObjectName, str]] = [
     (GenerationName(GENERATION), f"generations/{G}.json"),
     (LeaseName(3), "leases/00000003.json"),
+    (KeyName(12), "keys/00000012.json"),
     (FullName(TIME, GENERATION, 255), f"full/2025/01/28/20250128T020000Z-{G}-00000000000000ff.full"),
     (
         PackName(TIME, GENERATION, 255, "ab" * 8),
@@ -96,6 +100,13 @@ HOSTILE = [
     "leases/0000000٣.json",  # a digit, but not one of ours
     "leases/+0000003.json",
     "leases/0000_003.json",
+    "keys/1.json",
+    "keys/000000001.json",
+    "keys/00000001",
+    "keys/00000001.json.old",
+    "keys/+0000001.json",
+    "keys//00000001.json",
+    "keys.json",
     f"full/2025/01/28/20250128T020000Z-{G}-ff.full",
     f"full/2025/01/29/20250128T020000Z-{G}-00000000000000ff.full",  # under another day
     f"full/2025/1/28/20250128T020000Z-{G}-00000000000000ff.full",
@@ -174,3 +185,31 @@ def test_a_tail_is_the_folder_of_one_generation() -> None:
     """The prefix ends in a slash, so that no other generation begins with it."""
     assert f"tail/{G}/" == tail_prefix(GENERATION)
     assert str(SegmentName(GENERATION, 1)).startswith(tail_prefix(GENERATION))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("repository.json", None),
+        ("keys/00000001.json", None),
+        ("keys/anything", None),
+        ("keys/00000001.segment", None),
+        ("keys.json", 1),
+        ("repository.json.old", 1),
+        ("folder/repository.json", 1),
+        ("leases/00000003.json", 1),
+        (f"generations/{G}.json", 1),
+        ("metadata.json", 1),
+        ("a-name-without-a-suffix", 1),
+        ("", 1),
+        (f"full/2025/01/28/20250128T020000Z-{G}-00000000000000ff.full", 2),
+        (f"full/2025/01/28/20250128T020000Z-{G}-00000000000000ff-abababababababab.pack", 3),
+        (f"tail/{G}/00000000000000ff.segment", 4),
+        (f"tail/{G}/00000000000000ff-p0012.segment", 4),
+        ("log/2025/01/28/a.log", 5),
+        ("incremental/2025/01/28/a.incremental", 6),
+    ],
+)
+def test_every_object_is_sealed_as_its_kind(name: str, kind: int | None) -> None:
+    """By its suffix; only what tells how to open the rest is not sealed at all."""
+    assert kind == sealed_kind(name)

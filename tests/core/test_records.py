@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.position import GenerationId
 from replicator.core.records import (
     RECORD_BYTES_MAX,
+    SEALED,
     GenerationRecord,
     LeaseRecord,
     RepositoryRecord,
@@ -97,6 +98,9 @@ def test_what_is_no_record_is_corrupt(decode: Decode, data: bytes) -> None:
         (REPOSITORY, decode_repository, "created", 5),
         (REPOSITORY, decode_repository, "format", "1"),
         (REPOSITORY, decode_repository, "format", True),
+        (REPOSITORY, decode_repository, "features", None),
+        (REPOSITORY, decode_repository, "features", "sealed"),
+        (REPOSITORY, decode_repository, "features", {"sealed": True}),
         (GENERATION, decode_generation, "generation", "../../etc/passwd"),
         (GENERATION, decode_generation, "generation", "00112233445566FF"),
         (GENERATION, decode_generation, "previous", "x"),
@@ -130,11 +134,11 @@ def test_a_field_of_another_type_is_corrupt(record: Any, decode: Decode, key: st
 
 @pytest.mark.parametrize(("record", "decode"), KINDS)
 def test_a_missing_field_is_corrupt_and_a_new_one_is_ignored(record: Any, decode: Decode) -> None:
-    """Later versions may add fields; they may not leave any out, but the previous generation can be none."""
+    """Later versions may add fields; they may not leave any out but the previous generation and features."""
     loaded = json.loads(encode_record(record))
     for key in loaded:
         rest = {each: value for each, value in loaded.items() if each != key}
-        if key == "previous":
+        if key in ("previous", "features"):
             assert record == decode(json.dumps(rest).encode(), f"generations/{G}.json")
         else:
             with pytest.raises(ObjectCorrupt):
@@ -153,6 +157,36 @@ def test_a_repository_of_another_format_is_too_new(found: int) -> None:
 
     with pytest.raises(FormatTooNew, match=f"format {found}"):
         decode_repository(json.dumps(loaded).encode(), f"generations/{G}.json")
+
+
+def test_a_repository_says_whether_it_is_encrypted() -> None:
+    """By a feature, which reads back; without one nothing is."""
+    encrypted = replace(REPOSITORY, features=(SEALED,))
+
+    assert encrypted == decode_repository(encode_record(encrypted), "name")
+    assert (True, False) == (encrypted.sealed, REPOSITORY.sealed)
+    assert ["sealed"] == json.loads(encode_record(encrypted))["features"]
+
+
+@pytest.mark.parametrize(
+    ("features", "named"),
+    [
+        (["thawed"], "thawed"),
+        (["sealed", "thawed"], "thawed"),
+        (["b", "a"], "a, b"),
+        (["SEALED"], "SEALED"),
+        ([5], "5"),
+        ([["sealed"]], "sealed"),
+        ([None], "None"),
+        ([""], "asks for"),
+    ],
+)
+def test_a_repository_with_a_feature_that_is_not_known_is_too_new(features: list[Any], named: str) -> None:
+    """Whoever does not know it would read wrongly; the error names it."""
+    loaded = json.loads(encode_record(REPOSITORY)) | {"features": features}
+
+    with pytest.raises(FormatTooNew, match=named):
+        decode_repository(json.dumps(loaded).encode(), "name")
 
 
 @given(

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator.core.codec import CODECS
 from replicator.core.cursor import WalCursor
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD, Block
+from replicator.core.page_delta import Block
 from replicator.core.position import TXID_MAX, GenerationId, Position
 from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.unit import (
@@ -47,7 +48,7 @@ def headers(draw: st.DrawFn) -> UnitHeader:
         generation=GenerationId(draw(st.binary(min_size=8, max_size=8)).hex()),
         epoch=draw(U32),
         page_size=draw(st.sampled_from([512 << n for n in range(8)])),
-        codec=draw(st.sampled_from([CODEC_NONE, CODEC_ZSTD])),
+        codec=draw(st.sampled_from(CODECS)),
         txid_first=1,
         txid_last=1,
         part=part,
@@ -217,7 +218,7 @@ def test_any_header_is_bounded(head: bytes) -> None:
         (8, "B", 16, FormatTooNew),
         (8, "B", 1 << 7, FormatTooNew),
         (8, "B", 1, ObjectCorrupt),  # a part without a number
-        (9, "B", 2, ObjectCorrupt),  # codec
+        (9, "B", 3, ObjectCorrupt),  # codec
         (10, "B", 8, ObjectCorrupt),  # pages of 256 bytes
         (10, "B", 17, ObjectCorrupt),
         (12, ">I", 1, ObjectCorrupt),  # a number without being a part

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replicator.core import page_delta, unit_build
+from replicator.core.codec import CODEC_DEFLATE, CODEC_NONE, CODEC_ZSTD, DEFAULT, Compression
 from replicator.core.errors import ObjectCorrupt
-from replicator.core.page_delta import CODEC_NONE, CODEC_ZSTD
 from replicator.core.position import GenerationId
 from replicator.core.unit import decode_unit, encode_body, encode_unit, first_chain, follows
 from replicator.core.unit_apply import expand_unit
@@ -27,6 +27,13 @@ from tests.core.histories import GENERATION, REPOSITORY, Commit, Model, commits_
 from tests.core.unit_writer import write_history, writer_on
 
 SEEDS = st.integers(0, 2**32)  # a history is far more bytes than hypothesis likes to choose one by one
+COMPRESSIONS = (
+    DEFAULT,
+    Compression(CODEC_ZSTD, 9),
+    Compression(CODEC_NONE, 0),
+    Compression(CODEC_DEFLATE, 1),
+    Compression(CODEC_DEFLATE, 6),
+)
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
@@ -62,17 +69,17 @@ def read_history(
 @given(
     seed=SEEDS,
     page_size=st.sampled_from(PAGE_SIZES),
-    codec=st.sampled_from((CODEC_ZSTD, CODEC_ZSTD, CODEC_NONE)),
+    compression=st.sampled_from(COMPRESSIONS),
     block_pages=st.integers(1, 9),
     part_pages=st.integers(1, 4),
 )
 def test_a_history_of_units_yields_the_same_database_at_every_entry(
-    seed: int, page_size: int, codec: int, block_pages: int, part_pages: int
+    seed: int, page_size: int, compression: Compression, block_pages: int, part_pages: int
 ) -> None:
     """Growth, shrinking, growing again, merged commits, parts, many small blocks: pages and checksums agree."""
     rng = random.Random(seed)
     base = database_of(rng, page_size, rng.randint(1, 12))
-    writer = writer_on(base, rng, codec)
+    writer = writer_on(base, rng, compression)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page_delta, "PREFIX_BYTES_MAX", block_pages * page_size)
         patch.setattr(unit_build, "UNIT_BYTES_MAX", part_pages * page_size)
@@ -167,11 +174,12 @@ def test_every_page_is_proved_by_its_hash() -> None:
         read_history(base, [written], lambda *_: None)
 
 
-def test_an_update_of_a_page_costs_a_few_dozen_bytes() -> None:
-    """The previous version is the prefix: a page of noise with one byte changed is stored in under 60 bytes."""
+@pytest.mark.parametrize("compression", [DEFAULT, Compression(CODEC_DEFLATE, 6)], ids=str)
+def test_an_update_of_a_page_costs_a_few_dozen_bytes(compression: Compression) -> None:
+    """The previous version is at hand: a page of noise with one byte changed is stored in under 60 bytes."""
     rng = random.Random(11)
     base = Model(4096, {pgno: rng.randbytes(4096) for pgno in range(1, 9)})
-    writer = writer_on(base, rng)
+    writer = writer_on(base, rng, compression)
     changed = base.pages[5][:100] + b"x" + base.pages[5][101:]
     writer.whole([[Commit({5: changed}, 8)]])
     (block,) = decode_unit(writer.units[0]).blocks

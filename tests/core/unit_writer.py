@@ -9,20 +9,23 @@ from dataclasses import dataclass
 import pytest
 
 from replicator.core import unit_build
+from replicator.core.codec import DEFAULT, Compression
 from replicator.core.cursor import WalCursor
 from replicator.core.full import (
     FRAME_CHUNKS,
+    SHA256,
     Manifest,
-    ManifestHead,
-    PackBuilder,
+    Table,
     build_runs,
     chunk_bytes_for,
     chunk_hash,
-    compress_chunks,
     encode_manifest,
+    encode_table,
 )
+from replicator.core.manifest import TableUse, table_digest
 from replicator.core.names import PackName
-from replicator.core.page_delta import CODEC_ZSTD, PageImage
+from replicator.core.pack import PackBuilder, PackUse, encode_frame
+from replicator.core.page_delta import PageImage
 from replicator.core.position import GenerationId
 from replicator.core.unit import first_chain
 from replicator.core.unit_build import Built, Captured, Lineage, Sighting, Tip, build_parts, build_unit, merge
@@ -121,21 +124,24 @@ def full_of(writer: Writer) -> dict[str, bytes]:
     located = []
     for first in range(0, len(chunks), FRAME_CHUNKS):
         group = chunks[first : first + FRAME_CHUNKS]
-        frame = builder.add(*compress_chunks(group))
+        plain = b"".join(group)
+        frame = builder.add(encode_frame(plain, lineage.compression), len(plain))
         located += [(frame, slot) for slot in range(len(group))]
-    pack = builder.take()
-    assert pack is not None
-    assert tip.rolling is not None
+    table = encode_table(Table(b"".join(map(chunk_hash, chunks)), build_runs(located)))
+    placed = builder.add(encode_frame(table, lineage.compression), len(table))
     second = tip.observed - tip.observed % 1_000_000
     name = str(PackName(second, lineage.generation, tip.txid, f"{tip.txid:016x}"))
-    head = ManifestHead(
+    pack = builder.take(name)
+    assert pack is not None
+    assert tip.rolling is not None
+    manifest = Manifest(
         repository=lineage.repository.hex(), generation=lineage.generation, txid=tip.txid, epoch=lineage.epoch,
         page_size=model.page_size, pages=model.count, chunk_bytes=size, observed=tip.observed,
         created=tip.observed + 5, chain=tip.chain.hex(), checksum=f"{model.checksum:016x}",
-        rolling=f"{tip.rolling:016x}", packs=(name,), stored_bytes=len(pack),
+        rolling=f"{tip.rolling:016x}", hashes=SHA256, chunks_new=len(chunks), plain_bytes=len(content),
+        stored_bytes=len(pack), packs=(PackUse(name, len(pack)),), tables=(TableUse(placed, table_digest(table)),),
     )  # fmt: skip
-    hashes = b"".join(chunk_hash(chunk) for chunk in chunks)
-    return {name: pack, str(head.name): encode_manifest(Manifest(head, hashes, build_runs(located)))}
+    return {name: pack, str(manifest.name): encode_manifest(manifest)}
 
 
 def log_of(commits: list[Commit]) -> tuple[list[LoggedTransaction], list[bytes]]:
@@ -152,10 +158,14 @@ def log_of(commits: list[Commit]) -> tuple[list[LoggedTransaction], list[bytes]]
 
 
 def writer_on(
-    base: Model, rng: random.Random, codec: int = CODEC_ZSTD, generation: str = GENERATION, epoch: int = 3
+    base: Model,
+    rng: random.Random,
+    compression: Compression = DEFAULT,
+    generation: str = GENERATION,
+    epoch: int = 3,
 ) -> Writer:
     """A generation that begins with *base*."""
-    lineage = Lineage(REPOSITORY, GenerationId(generation), epoch, base.page_size, codec)
+    lineage = Lineage(REPOSITORY, GenerationId(generation), epoch, base.page_size, compression)
     cursor = WalCursor(Salt(1, 2), 0, WalChecksum(0, 0))
     tip = Tip(0, first_chain(REPOSITORY, lineage.generation), 0, base.count, START, cursor)
     return Writer(lineage, tip, base.copy(), rng, [], {0: base.copy()})

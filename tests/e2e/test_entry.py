@@ -25,7 +25,14 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert 0 == run([verb, "--help"])
     text = capsys.readouterr().out
     assert f"Usage: replicator {verb}" in text
-    if verb != "config":
+    below = re.findall(r"^  (\w+) +[A-Z]", text.partition("Commands:")[2], re.MULTILINE)
+    assert (verb in ("config", "key")) == bool(below)
+    if not below:
+        assert "--no-color" in text
+    for each in below:
+        assert 0 == run([verb, each, "--help"])
+        text = capsys.readouterr().out
+        assert f"Usage: replicator {verb} {each}" in text
         assert "--no-color" in text
 
 

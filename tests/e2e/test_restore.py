@@ -107,6 +107,11 @@ def test_a_plan_writes_nothing(made: History, tmp_path: Path) -> None:
     assert plan["segments"]["count"] == len(made.segments)
     assert plan["segments"]["bytes"] == sum(each.stat().st_size for each in made.segments)
     assert plan["bytes"] == plan["segments"]["bytes"] + plan["full"]["bytes"]
+    (full,) = made.store.glob("full/*/*/*/*.full")
+    packs = [
+        each.stat().st_size - 8 - 32 for each in made.store.glob("full/*/*/*/*.pack")
+    ]  # all but their ends
+    assert plan["full"]["bytes"] == full.stat().st_size + sum(packs)
 
 
 def test_a_full_backup_by_the_beginning_of_its_id(made: History, tmp_path: Path) -> None:

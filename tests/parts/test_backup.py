@@ -6,6 +6,7 @@ The application is a process of its own; the oracle is what SQLite itself reads.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import random
 import subprocess
 import sys
@@ -14,30 +15,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicator.backup import ContentDiffers, FullBackup, FullResult
+from replicator.backup import earlier as earlier_module
 from replicator.backup import full as backup_module
+from replicator.backup import packs as packs_module
+from replicator.backup.earlier import Earlier
 from replicator.capture import Capture, Follow, FollowSettings
 from replicator.clock import Clock
+from replicator.core import chunk_table
+from replicator.core import full as full_module
 from replicator.core.catalogue import Listed
 from replicator.core.checkpoint_policy import CheckpointLimits
+from replicator.core.codec import DEFAULT, Compression, parse_compression
 from replicator.core.errors import (
     Interrupted,
+    ObjectCorrupt,
     ObjectNotFound,
     OwnershipLost,
     ReplicatorError,
     StoreUnavailable,
 )
-from replicator.core.full import Manifest, decode_manifest
+from replicator.core.full import Manifest, decode_manifest, read_tables
+from replicator.core.key_ring import Root
 from replicator.core.names import FullName, PackName, SegmentName, parse_name
+from replicator.core.pack import decode_frame
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import RepositoryRecord, encode_record
 from replicator.marks import Marks
 from replicator.moment import Moment
 from replicator.repository import read_repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
+from replicator.restore import chunks as chunks_module
 from replicator.source.database import Database
 from replicator.spool import Place, Spool
 from replicator.state import StateFolder
@@ -55,7 +67,7 @@ FILL = (
 class Site:
     """An application, its database, and the capturing of it, stepped by hand."""
 
-    def __init__(self, folder: Path, page_size: int = 4096) -> None:
+    def __init__(self, folder: Path, page_size: int = 4096, compression: Compression = DEFAULT) -> None:
         self.folder = folder
         self.path = str(folder / "app.db")
         self.app = App(self.path, page_size=page_size)
@@ -67,8 +79,9 @@ class Site:
         self.spool.open()
         self.store = MemoryStore()
         self.store.put("repository.json", encode_record(RepositoryRecord("ab" * 16, "2025-01-28T06:00:00Z")))
+        settings = FollowSettings(0.0, CheckpointLimits(), compression=compression)
         self.follow = Follow(
-            self.path, FollowSettings(0.0, CheckpointLimits()), state=self.state, spool=self.spool, marks=Marks(),
+            self.path, settings, state=self.state, spool=self.spool, marks=Marks(),
             clock=self.clock, prepare=lambda: None, confirm=lambda: None, recover=lambda: None,
             on_captured=lambda: None, on_generation=lambda: None, request_passive=lambda: None, watch=lambda _: True,
             waited=False,
@@ -95,7 +108,7 @@ class Site:
         self.app.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self.follow.step(self.clock.now())
 
-    def full(self, store: Store | None = None, **more: Callable[..., object]) -> FullResult:
+    def full(self, store: Store | None = None, **more: Any) -> FullResult:
         return self.backup(store, **more).run(self.capture)
 
     def backup(
@@ -105,6 +118,8 @@ class Site:
         reserve: Callable[[Moment], None] = lambda _: None,
         confirm: Callable[[], None] = lambda: None,
         trouble: Callable[[ReplicatorError | None], None] = lambda _: None,
+        dedup: Callable[[], Root | None] = lambda: None,
+        verification: bool = True,
         stop: threading.Event | None = None,
         clock: Clock | None = None,
     ) -> FullBackup:
@@ -115,6 +130,8 @@ class Site:
             reserve=reserve,
             confirm=confirm,
             trouble=trouble,
+            dedup=dedup,
+            verification=verification,
             stop=stop or threading.Event(),
         )
 
@@ -162,6 +179,14 @@ def names_of(store: MemoryStore, kind: type) -> list[str]:
     return [name for name in store.puts if isinstance(parse_name(name), kind)]
 
 
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def packs_of(manifest: Manifest) -> list[str]:
+    return [pack.name for pack in manifest.packs]
+
+
 def manifests(store: MemoryStore) -> list[Manifest]:
     return [decode_manifest(store.get(name), name) for name in names_of(store, FullName)]
 
@@ -182,12 +207,12 @@ def test_a_full_is_the_database(tmp_path: Path, page_size: int, settled: bool) -
     (manifest,) = manifests(site.store)
 
     assert site.actual() == site.restored()
-    assert result.position == manifest.head.position
-    assert (
-        result.database_bytes == manifest.head.pages * page_size == (tmp_path / "restored.db").stat().st_size
-    )
-    assert result.chunks == result.chunks_new == manifest.head.chunks
-    assert result.stored_bytes == sum(listed.size for listed in site.store.list("full/"))
+    assert result.position == manifest.position
+    assert result.database_bytes == manifest.pages * page_size == (tmp_path / "restored.db").stat().st_size
+    assert result.chunks == result.chunks_new == manifest.chunks
+    packs = {each.name: each.size for each in site.store.list("full/") if each.name.endswith(".pack")}
+    assert packs == {pack.name: pack.size_bytes for pack in manifest.packs}
+    assert result.stored_bytes == sum(packs.values())
     site.close()
 
 
@@ -210,7 +235,7 @@ def test_the_first_full_gives_the_generation_its_checksum(site: Site) -> None:
 
     assert before is None or before.base_checksum is None
     assert after is not None
-    assert int(manifest.head.checksum, 16) ^ int(manifest.head.rolling, 16) == after.base_checksum
+    assert int(manifest.checksum, 16) ^ int(manifest.rolling, 16) == after.base_checksum
     site.state.close()
     again = StateFolder(site.state.folder)
     again.open()
@@ -251,7 +276,7 @@ def test_a_second_full_without_changes_stores_under_one_percent(site: Site) -> N
     assert first.stored_bytes > first.database_bytes * 0.4  # hexadecimal digits: they halve
     assert second.chunks_new <= 1
     assert second.stored_bytes < second.database_bytes * 0.01
-    assert set(one.head.packs) <= set(two.head.packs)
+    assert set(packs_of(one)) <= set(packs_of(two))
     assert site.actual() == site.restored()
 
 
@@ -317,9 +342,9 @@ def test_the_first_full_of_a_month_refers_to_nothing_older(site: Site) -> None:
     site.full()
     january, february, again = manifests(site.store)
 
-    assert "full/2025/01/31/" in january.head.packs[0]
-    assert all("full/2025/02/01/" in name for name in february.head.packs)
-    assert set(february.head.packs) <= set(again.head.packs)
+    assert "full/2025/01/31/" in packs_of(january)[0]
+    assert all("full/2025/02/01/" in name for name in packs_of(february))
+    assert set(packs_of(february)) <= set(packs_of(again))
     assert site.actual() == site.restored()
 
 
@@ -328,14 +353,224 @@ def test_a_damaged_manifest_is_passed_over(site: Site) -> None:
     site.fill(300)
     site.full()
     (name,) = names_of(site.store, FullName)
-    site.store.damage(name, lambda data: data[:-5] + b"?" + data[-4:])
+    site.store.damage(name, lambda data: flipped(data, len(data) - 5))
     site.clock.advance(5.0)
     site.app.insert()
     second = site.full()
-    whole = decode_manifest(site.store.get(site.store.puts[-1]), site.store.puts[-1])
+    newest = names_of(site.store, FullName)[-1]
+    whole = decode_manifest(site.store.get(newest), newest)
 
     assert second.chunks_new == second.chunks
-    assert not set(whole.head.packs) & set(names_of(site.store, PackName)[:1])
+    assert not set(packs_of(whole)) & set(names_of(site.store, PackName)[:1])
+
+
+# --- tables --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seven chunks, wherever the number is known: what a database of many gibibytes has, in a small one."""
+    for module in (full_module, chunk_table, earlier_module, chunks_module):
+        monkeypatch.setattr(module, "TABLE_CHUNKS", 7)
+
+
+@pytest.mark.usefixtures("small_tables")
+def test_a_full_has_as_many_tables_as_it_takes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made, built upon and restored table by table; packs end between tables, too."""
+    monkeypatch.setattr(packs_module, "PACK_BYTES", 2_000)
+    site.fill(800)
+    site.settle()
+    first = site.full()
+    site.app.execute("UPDATE t SET body = hex(randomblob(1000)) WHERE id % 300 < 3")
+    site.settle()
+    site.clock.advance(5.0)
+    second = site.full()
+    one, two = manifests(site.store)
+
+    assert first.chunks > 50
+    assert [-(-each.chunks // 7) for each in (one, two)] == [len(each.tables) for each in (one, two)]
+    assert 1 < len({each.frame.pack for each in one.tables})
+    assert 0 < second.chunks_new < first.chunks * 0.2
+    for manifest in (one, two):
+        runs = [run for table in read_tables(manifest, site.store.get_range) for run in table.runs]
+        assert manifest.chunks == sum(run.count for run in runs)
+        places = {run.frame for run in runs} | {each.frame for each in manifest.tables}
+        assert set(range(len(manifest.packs))) == {frame.pack for frame in places}
+    assert site.actual() == site.restored()
+
+
+@pytest.mark.usefixtures("small_tables")
+def test_a_damaged_table_is_stored_anew_with_its_chunks(site: Site) -> None:
+    """What one table of an earlier full says cannot be read: those chunks are stored again, the others are not."""
+    site.fill(800)
+    site.settle()
+    first = site.full()
+    (one,) = manifests(site.store)
+    frame = one.tables[2].frame
+    place = frame.offset + frame.stored_bytes - 1  # of the last hash: what it says reads well, and is wrong
+    site.store.damage(one.packs[frame.pack].name, lambda data: flipped(data, place))
+    site.clock.advance(5.0)
+    site.app.execute("PRAGMA user_version = 7")
+    second = site.full()
+
+    assert first.chunks > 50
+    assert 7 <= second.chunks_new <= 8
+    assert site.actual() == site.restored()
+
+
+@pytest.mark.usefixtures("small_tables")
+def test_earlier_chunks_are_found_at_the_same_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the same index holds the same content, and nowhere else; tables are read once each, and few are held."""
+    monkeypatch.setattr(earlier_module, "TABLES_KEPT", 2)
+    site.fill(300)
+    site.settle()
+    site.full()
+    (manifest,) = manifests(site.store)
+    tables = list(read_tables(manifest, site.store.get_range))
+    hashes = b"".join(table.hashes for table in tables)
+    wanted = [
+        (run.frame, run.first + slot) for table in tables for run in table.runs for slot in range(run.count)
+    ]
+    store = FaultyStore(site.store)
+    earlier = Earlier(store, manifest)
+    found = [earlier.find(i, hashes[32 * i : 32 * i + 32]) for i in range(manifest.chunks)]
+
+    assert wanted == found
+    assert len(tables) == store.calls["get_range"] > 2
+    assert earlier.find(manifest.chunks - 1, hashes[-32:]) is not None
+    assert len(tables) == store.calls["get_range"]  # held
+    assert earlier.find(0, hashes[:32]) is not None
+    assert len(tables) + 1 == store.calls["get_range"]  # not held any more
+    assert earlier.find(1, hashes[:32]) is None
+    assert earlier.find(manifest.chunks, hashes[:32]) is None
+    assert earlier.find(1 << 31, b"") is None
+    assert manifest.packs == earlier.packs
+    assert Earlier(store, None).find(0, hashes[:32]) is None
+    assert () == Earlier(store, None).packs
+
+
+# --- codecs and keys -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["none", "gzip", "zstd:9"])
+def test_a_full_is_compressed_as_the_database_is(tmp_path: Path, text: str) -> None:
+    """Every frame of its packs begins with that codec; the next full may have another, and builds on it."""
+    compression = parse_compression(text)
+    site = Site(tmp_path, compression=compression)
+    site.fill(300)
+    site.settle()
+    site.full()
+    (manifest,) = manifests(site.store)
+    for table in read_tables(manifest, site.store.get_range):
+        for frame in [*(run.frame for run in table.runs), *(each.frame for each in manifest.tables)]:
+            pack = site.store.get(manifest.packs[frame.pack].name)
+            assert compression.codec == pack[frame.offset]
+
+    assert site.actual() == site.restored()
+    site.close()
+
+
+def test_chunks_of_an_encrypted_repository_have_keyed_hashes(site: Site) -> None:
+    """Nobody without the key can tell whether a chunk is in there; what is hashed otherwise is not built on."""
+    keys = [Root(f"{number:016x}", 0, bytes([number]) * 32) for number in (1, 2)]
+    results = []
+    site.fill(300)
+    site.settle()
+    for dedup in (None, keys[0], keys[0], keys[1]):
+        site.clock.advance(5.0)
+        site.app.execute("PRAGMA user_version = 7")
+        site.settle()
+        results.append(site.full(dedup=lambda dedup=dedup: dedup))
+    made = manifests(site.store)
+    (table,) = read_tables(made[1], site.store.get_range)
+    first = table.runs[0].frame
+    pack = made[1].packs[first.pack].name
+    chunk = decode_frame(first, site.store.get_range(pack, first.offset, first.stored_bytes), pack)[:16384]
+
+    assert ["sha256", *(f"hmac-sha256:{key.key_id}" for key in (keys[0], keys[0], keys[1]))] == [
+        each.hashes for each in made
+    ]
+    assert hmac.digest(keys[0].secret, chunk, "sha256") == table.hashes[:32]
+    assert [True, True, False, True] == [each.chunks_new == each.chunks for each in results]
+    assert site.actual() == site.restored()
+
+
+# --- read back -----------------------------------------------------------------------------------------
+
+
+class Forgetful(MemoryStore):
+    """Keeps something else than it was given of objects whose name ends so: one bit of the last byte but 40."""
+
+    spoils = ""
+
+    def put(self, name: str, data: bytes) -> None:
+        if self.spoils and name.endswith(self.spoils):
+            data = flipped(data, len(data) - 40)
+        super().put(name, data)
+
+
+def forgetful(site: Site, spoils: str) -> Forgetful:
+    store = Forgetful()
+    store.put("repository.json", site.store.get("repository.json"))
+    store.spoils = spoils
+    return store
+
+
+@pytest.mark.parametrize("kind", [".pack", ".full"])
+def test_what_a_store_does_not_give_back_does_not_count(site: Site, kind: str) -> None:
+    """A store whose disk lies is found by reading what was put, and named, before the backup counts."""
+    site.fill(300)
+    site.settle()
+    store = forgetful(site, kind)
+    with pytest.raises(ObjectCorrupt, match=r"does not give .* back as it was put") as caught:
+        site.full(store)
+    running = site.state.generation
+
+    assert caught.value.name == next(name for name in store.puts if name.endswith(kind))
+    assert running is None or running.base_checksum is None
+    assert (kind == ".full") == bool(names_of(store, FullName))
+    store.spoils = ""
+    site.clock.advance(5.0)
+    site.app.insert()
+    site.full(store)
+    assert site.actual() == hashlib.sha256(restored_from(site, store)).hexdigest()
+
+
+def test_who_does_not_want_it_reads_nothing_back(site: Site) -> None:
+    """Without verification no object that was put is fetched: what comes back costs money in some places."""
+    site.fill(300)
+    site.settle()
+    store = FaultyStore(forgetful(site, ".pack"))
+    site.full(store, verification=False)
+
+    assert 0 == store.calls["get"]
+
+
+def test_reading_back_ends_where_the_backup_is_in_vain(site: Site) -> None:
+    """Stopped meanwhile: Interrupted, and no manifest."""
+    stop = threading.Event()
+
+    class Stopping(FaultyStore):
+        def get(self, name: str) -> bytes:
+            stop.set()
+            return super().get(name)
+
+    site.fill(600)
+    site.settle()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs_module, "PACK_BYTES", 100_000)
+        with pytest.raises(Interrupted):
+            site.full(Stopping(site.store), stop=stop)
+
+    assert [] == names_of(site.store, FullName)
+
+
+def restored_from(site: Site, store: Store) -> bytes:
+    output = site.folder / "restored.db"
+    output.unlink(missing_ok=True)
+    repository = read_repository(store)
+    restore_chosen(repository, choose(repository, Target()), str(output), RestoreOptions(verify="full"))
+    return output.read_bytes()
 
 
 # --- interrupted ---------------------------------------------------------------------------------------
@@ -347,8 +582,8 @@ def test_a_put_that_fails_costs_nothing_that_was_read(
 ) -> None:
     """At each put in turn: a pack is put again, once; the manifest, with another attempt. None names a pack that is
     not there."""
-    monkeypatch.setattr(backup_module, "PACK_BYTES", 100_000)
-    monkeypatch.setattr(backup_module, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(packs_module, "PACK_BYTES", 100_000)
+    monkeypatch.setattr(packs_module, "PAUSE_SECONDS", 0.001)
     told: list[ReplicatorError | None] = []
     site.fill(500)
     site.settle()
@@ -373,7 +608,7 @@ def test_a_put_that_fails_costs_nothing_that_was_read(
             site.full(store)
         assert site.actual() == site.restored()
         for manifest in manifests(site.store):
-            assert set(manifest.head.packs) <= set(site.store.names)
+            assert set(packs_of(manifest)) <= set(site.store.names)
 
     assert failed >= 4  # some packs, and the manifest
 
@@ -407,10 +642,10 @@ def test_a_full_whose_pack_vanished_is_not_built_upon(site: Site, damage: str) -
     last = manifests(site.store)[-2:]
 
     assert 0 < third.chunks_new < first.chunks
-    assert one in last[0].head.packs
-    assert two not in last[0].head.packs
+    assert one in packs_of(last[0])
+    assert two not in packs_of(last[0])
     assert fourth.chunks == fourth.chunks_new
-    assert not {one, two} & set(last[1].head.packs)
+    assert not {one, two} & set(packs_of(last[1]))
     assert site.actual() == site.restored()
 
 
@@ -590,7 +825,7 @@ def test_a_database_that_shrinks_after_it_was_read_is_backed_up(site: Site, rows
     (manifest,) = manifests(site.store)
 
     assert calls[0] >= 4
-    assert manifest.head.pages * 4096 < 400_000 + rows * 2_000
+    assert manifest.pages * 4096 < 400_000 + rows * 2_000
     assert site.actual() == site.restored(result.position.txid)
 
 
@@ -607,11 +842,11 @@ def test_a_full_over_the_turn_of_a_month_refers_to_nothing_older(site: Site) -> 
         _ = site.capture
 
     result = site.backup().run(Disturbed(site, deed))
-    whole = decode_manifest(site.store.get(site.store.puts[-1]), site.store.puts[-1])
+    whole = manifests(site.store)[-1]
 
-    assert "full/2025/02/01/" in site.store.puts[-1]
-    assert all("full/2025/02/01/" in name for name in whole.head.packs)
-    assert whole.head.position == result.position
+    assert "full/2025/02/01/" in names_of(site.store, FullName)[-1]
+    assert all("full/2025/02/01/" in name for name in packs_of(whole))
+    assert whole.position == result.position
     _ = site.capture
     site.ship()
     assert site.actual() == site.restored()

@@ -25,6 +25,7 @@ from replicator.core.records import (
 )
 from replicator.core.unit import parse_unit_header
 from replicator.enlist import enlist, fulls_in, newest_in, recover
+from replicator.keys import HeldKeys, KeySource
 from replicator.repository import read_repository
 from replicator.restore import Target, choose
 from replicator.state import Newest, Recovered, StateFolder
@@ -37,6 +38,7 @@ from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
 
 G = GenerationId(GENERATION)
 LATER = GenerationId("ffeeddccbbaa9988")
+PLAIN = HeldKeys(KeySource({}), "/nonexistent/keys.json")
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def lease(store: Store, epoch: int) -> LeaseRecord:
 def test_an_empty_store_gets_an_identity_and_a_lease(state: StateFolder, clock: FakeClock) -> None:
     """The first agent draws the identity, claims epoch 1, and both are durable on this side too."""
     store = MemoryStore()
-    enlist(store, state, clock, take_over=False)
+    enlist(store, state, PLAIN, clock, take_over=False)
     found = decode_repository(store.get("repository.json"), "name")
 
     assert ["leases/00000001.json", "repository.json"] == store.names
@@ -88,7 +90,7 @@ def test_a_second_store_gets_the_same_identity(state: StateFolder, clock: FakeCl
     """Identity belongs to the database, so all its stores carry the same."""
     stores = [MemoryStore("memory://a"), MemoryStore("memory://b")]
     for store in stores:
-        enlist(store, state, clock, take_over=False)
+        enlist(store, state, PLAIN, clock, take_over=False)
     found = {decode_repository(store.get("repository.json"), "name").repository for store in stores}
 
     assert {state.repository} == found
@@ -99,8 +101,8 @@ def test_an_identity_is_adopted_where_we_have_none(
 ) -> None:
     """A lost state folder takes on what the store says the database is."""
     store = MemoryStore()
-    enlist(store, other, clock, take_over=False)
-    enlist(store, state, clock, take_over=True)
+    enlist(store, other, PLAIN, clock, take_over=False)
+    enlist(store, state, PLAIN, clock, take_over=True)
 
     assert other.repository == state.repository
     assert ["leases/00000001.json", "leases/00000002.json", "repository.json"] == store.names
@@ -111,12 +113,12 @@ def test_the_repository_of_another_database_is_refused(
 ) -> None:
     """Two identities never mix, not even by force, and nothing is put."""
     mine, theirs = MemoryStore("memory://mine"), MemoryStore("memory://theirs")
-    enlist(mine, state, clock, take_over=False)
-    enlist(theirs, other, clock, take_over=False)
+    enlist(mine, state, PLAIN, clock, take_over=False)
+    enlist(theirs, other, PLAIN, clock, take_over=False)
     before = theirs.names
     for take_over in (False, True):
         with pytest.raises(OwnershipLost, match=f"memory://theirs.*{other.repository}.*{state.repository}"):
-            enlist(theirs, state, clock, take_over=take_over)
+            enlist(theirs, state, PLAIN, clock, take_over=take_over)
 
     assert before == theirs.names
 
@@ -139,7 +141,7 @@ def test_of_two_agents_on_an_empty_store_one_gets_it(tmp_path: Path, clock: Fake
         ) -> None:
             ready.wait()
             try:
-                enlist(store, state, clock, take_over=False)
+                enlist(store, state, PLAIN, clock, take_over=False)
                 won.append(state)
             except OwnershipLost as exc:
                 refused.append(exc)
@@ -169,7 +171,7 @@ def test_one_agent_does_not_take_itself_for_another(tmp_path: Path, clock: FakeC
         ) -> None:
             ready.wait()
             try:
-                enlist(store, state, clock, take_over=False)
+                enlist(store, state, PLAIN, clock, take_over=False)
             except OwnershipLost as exc:
                 refused.append(exc)
 
@@ -232,7 +234,7 @@ def test_an_identity_that_cannot_be_read_is_not_replaced(
     store = MemoryStore()
     store.put("repository.json", content)
     with pytest.raises(error):
-        enlist(store, state, clock, take_over=True)
+        enlist(store, state, PLAIN, clock, take_over=True)
 
     assert ["repository.json"] == store.names
 
@@ -251,7 +253,7 @@ def test_a_store_that_fails_can_be_asked_again(
         while attempts < 3:
             attempts += 1
             try:
-                enlist(store, state, clock, take_over=False)
+                enlist(store, state, PLAIN, clock, take_over=False)
                 break
             except StoreUnavailable:
                 continue
@@ -267,12 +269,12 @@ def test_a_store_that_fails_can_be_asked_again(
 def test_the_same_writer_goes_on_silently(state: StateFolder, clock: FakeClock) -> None:
     """Restarts of the same state folder put nothing: no lease, no request but reads."""
     store = MemoryStore()
-    enlist(store, state, clock, take_over=False)
+    enlist(store, state, PLAIN, clock, take_over=False)
     before = store.names
     state.close()
     again = state_at(Path(state.folder))
     for take_over in (False, True):
-        enlist(store, again, clock, take_over=take_over)
+        enlist(store, again, PLAIN, clock, take_over=take_over)
 
     assert before == store.names
     assert 1 == again.epoch
@@ -281,9 +283,9 @@ def test_the_same_writer_goes_on_silently(state: StateFolder, clock: FakeClock) 
 def test_another_writer_is_refused_by_name(state: StateFolder, other: StateFolder, clock: FakeClock) -> None:
     """The error says which process on which host writes since when, and how to take over."""
     store = MemoryStore()
-    enlist(store, other, clock, take_over=False)
+    enlist(store, other, PLAIN, clock, take_over=False)
     with pytest.raises(OwnershipLost) as caught:
-        enlist(store, state, clock, take_over=False)
+        enlist(store, state, PLAIN, clock, take_over=False)
 
     for part in (f"process {os.getpid()}", socket.gethostname(), "2025-01-28T06:00:00", "epoch 1", store.url):
         assert part in str(caught.value)
@@ -296,11 +298,11 @@ def test_a_take_over_claims_the_next_epoch_and_ends_the_other(
 ) -> None:
     """From then on the one before is refused, until it takes over in turn."""
     store = MemoryStore()
-    enlist(store, other, clock, take_over=False)
-    enlist(store, state, clock, take_over=True)
+    enlist(store, other, PLAIN, clock, take_over=False)
+    enlist(store, state, PLAIN, clock, take_over=True)
     with pytest.raises(OwnershipLost, match="epoch 2"):
-        enlist(store, other, clock, take_over=False)
-    enlist(store, other, clock, take_over=True)
+        enlist(store, other, PLAIN, clock, take_over=False)
+    enlist(store, other, PLAIN, clock, take_over=True)
 
     assert (2, 3) == (state.epoch, other.epoch)
     assert [other.writer, state.writer, other.writer] == [lease(store, n).writer for n in (1, 2, 3)]
@@ -312,18 +314,18 @@ def test_of_two_take_overs_at_once_one_is_refused(
 ) -> None:
     """The epoch is put once: who comes second between the look and the claim learns of it."""
     inner = MemoryStore()
-    enlist(inner, other, clock, take_over=False)
+    enlist(inner, other, PLAIN, clock, take_over=False)
     third = state_at(tmp_path / "third")
 
     class Overtaken(FaultyStore):
         """Lets the third agent claim just before our own claim arrives."""
 
         def put(self, name: str, data: bytes) -> None:
-            enlist(inner, third, clock, take_over=True)
+            enlist(inner, third, PLAIN, clock, take_over=True)
             super().put(name, data)
 
     with pytest.raises(OwnershipLost, match="claimed epoch 2"):
-        enlist(Overtaken(inner), state, clock, take_over=True)
+        enlist(Overtaken(inner), state, PLAIN, clock, take_over=True)
 
     assert third.writer == lease(inner, 2).writer
     assert 0 == state.epoch
@@ -332,15 +334,15 @@ def test_of_two_take_overs_at_once_one_is_refused(
 def test_an_epoch_never_goes_back(state: StateFolder, other: StateFolder, clock: FakeClock) -> None:
     """Where one store had a take-over and another had none, the database's epoch is the highest."""
     one, two = MemoryStore("memory://one"), MemoryStore("memory://two")
-    enlist(one, state, clock, take_over=False)
-    enlist(two, state, clock, take_over=False)
+    enlist(one, state, PLAIN, clock, take_over=False)
+    enlist(two, state, PLAIN, clock, take_over=False)
     other.repository = state.repository
     other.save()
-    enlist(one, other, clock, take_over=True)
-    enlist(one, state, clock, take_over=True)
-    enlist(two, state, clock, take_over=False)
+    enlist(one, other, PLAIN, clock, take_over=True)
+    enlist(one, state, PLAIN, clock, take_over=True)
+    enlist(two, state, PLAIN, clock, take_over=False)
     third = MemoryStore("memory://three")
-    enlist(third, state, clock, take_over=False)
+    enlist(third, state, PLAIN, clock, take_over=False)
 
     assert 3 == state.epoch
     assert ["leases/00000003.json", "repository.json"] == third.names
@@ -351,7 +353,7 @@ def test_names_that_are_no_leases_do_not_count(state: StateFolder, clock: FakeCl
     store = MemoryStore()
     for name in ("leases/README", "leases/99999999.json.bak", "leases/7.json"):
         store.put(name, b"people")
-    enlist(store, state, clock, take_over=False)
+    enlist(store, state, PLAIN, clock, take_over=False)
 
     assert 1 == state.epoch
 
@@ -467,8 +469,8 @@ def test_an_answer_that_was_damaged_accuses_nobody(
             )
 
     store = Flipping()
-    enlist(store, state, clock, take_over=False)
+    enlist(store, state, PLAIN, clock, take_over=False)
     for name in ("repository.json", "leases/00000001.json"):
         store.flips = name
-        enlist(store, state, clock, take_over=False)
+        enlist(store, state, PLAIN, clock, take_over=False)
         assert "" == store.flips

@@ -15,6 +15,7 @@ from replicator.core.errors import Interrupted, OwnershipLost, StoreUnavailable
 from replicator.core.records import decode_repository
 from replicator.deadline import ask_all
 from replicator.introduction import Introduction
+from replicator.keys import HeldKeys, KeySource
 from replicator.state import StateFolder
 from replicator.store import Store
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
@@ -35,7 +36,13 @@ class SilentStore(FaultyStore):
 def introduced(folder: Path, *stores: Store, take_over: bool = False) -> tuple[Introduction, StateFolder]:
     state = StateFolder(str(folder))
     state.open()
-    found = Introduction(state, FakeClock(), take_over=take_over, stopped=lambda: False)
+    found = Introduction(
+        state,
+        HeldKeys(KeySource({}), state.keys_path),
+        FakeClock(),
+        take_over=take_over,
+        stopped=lambda: False,
+    )
     for store in stores:
         found.enlisting(store)
     return found, state
@@ -91,7 +98,13 @@ def test_a_stop_is_waited_for_by_nobody(tmp_path: Path, monkeypatch: pytest.Monk
         state = StateFolder(str(tmp_path))
         state.open()
         stopped = threading.Event()
-        found = Introduction(state, FakeClock(), take_over=False, stopped=stopped.is_set)
+        found = Introduction(
+            state,
+            HeldKeys(KeySource({}), state.keys_path),
+            FakeClock(),
+            take_over=False,
+            stopped=stopped.is_set,
+        )
         found.enlisting(store)
         stopped.set()
         with pytest.raises(Interrupted):

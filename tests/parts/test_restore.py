@@ -26,6 +26,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     TargetUnreachable,
 )
+from replicator.core.full import decode_manifest
 from replicator.core.names import FullName, GenerationName, PackName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, RepositoryRecord, encode_record
@@ -220,6 +221,7 @@ DAMAGES: dict[str, Damage] = {
     "one bit": flip,
     "cut at half": lambda shelf, name: shelf.store.damage(name, lambda data: data[: len(data) // 2]),
     "cut by a byte": lambda shelf, name: shelf.store.damage(name, lambda data: data[:-1]),
+    "cut by a digest and a byte": lambda shelf, name: shelf.store.damage(name, lambda data: data[:-33]),
     "a byte more": lambda shelf, name: shelf.store.damage(name, lambda data: data + b"\0"),
     "zeros": lambda shelf, name: shelf.store.damage(name, lambda data: bytes(len(data))),
     "noise": lambda shelf, name: shelf.store.damage(name, lambda data: random.Random(1).randbytes(len(data))),
@@ -262,7 +264,8 @@ def test_damage_is_an_error_or_does_not_matter(shelf: Shelf, tmp_path: Path, dam
         else:
             shelf.store.put(name, original)
 
-    harmless = kind is GenerationName or (kind is PackName and damage == "a byte more")
+    # A restore reads the frames of a pack, each by itself, and not the digest behind them.
+    harmless = kind is GenerationName or (kind is PackName and damage in ("a byte more", "cut by a byte"))
     assert bool(hurt) != harmless
 
 
@@ -402,10 +405,11 @@ def test_what_a_killed_restore_left_is_cleared_away(shelf: Shelf, output: Path) 
     other.discard()
 
 
-def test_a_damaged_pack_is_named(shelf: Shelf, output: Path) -> None:
-    """ObjectCorrupt with the name of the pack."""
+@pytest.mark.parametrize("place", [8, 100, -33, -40])
+def test_a_damaged_pack_is_named(shelf: Shelf, output: Path, place: int) -> None:
+    """In a frame of chunks or in a table: ObjectCorrupt with the name of the pack."""
     (name,) = shelf.names(PackName)
-    shelf.store.damage(name, lambda data: data[:-9] + b"?" + data[-8:])
+    shelf.store.damage(name, lambda data: data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     with pytest.raises(ObjectCorrupt, match=name):
         restore(shelf.store, output)
 
@@ -425,7 +429,10 @@ def test_a_pack_with_another_chunk_in_it_is_found_by_the_chunks_hash(output: Pat
     other = next(data for key, data in full_of(writer).items() if key.endswith(".pack"))
     writer.model.pages[7] = before
     assert len(shelf.store.get(name)) == len(other)  # noise is stored as it is
-    shelf.store.damage(name, lambda _: other)
+    full = shelf.names(FullName)[0]
+    (table,) = decode_manifest(shelf.store.get(full), full).tables
+    at = table.frame.offset
+    shelf.store.damage(name, lambda data: other[:at] + data[at:])
     with pytest.raises(ObjectCorrupt, match=f"{name} is damaged: chunk 0 at byte 8 has another hash"):
         restore(shelf.store, output)
 

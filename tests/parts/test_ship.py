@@ -19,8 +19,9 @@ from replicator.core.names import GenerationName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord
 from replicator.core.unit import decode_unit, follows, parse_unit_header, split_units
-from replicator.enlist import base_checksum_of, enlist, newest_in, read_head
+from replicator.enlist import base_checksum_of, enlist, newest_in, read_manifest
 from replicator.fence import fence
+from replicator.keys import HeldKeys, KeySource
 from replicator.marks import Marks
 from replicator.pulse import Pulse
 from replicator.repository import read_repository
@@ -36,6 +37,7 @@ from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
 G = GenerationId(GENERATION)
 LATER = GenerationId("ffeeddccbbaa9988")
 INTERVAL = 1.0
+PLAIN = HeldKeys(KeySource({}), "/nonexistent/keys.json")
 
 
 class Pier:
@@ -75,9 +77,9 @@ class Pier:
         return Ship(
             store, self.spool, self.state, self.marks, self.clock,
             interval=self.interval, spool_bytes_max=self.limit,
-            enlist=lambda: enlist(store, self.state, self.clock, take_over=self.take_over),
+            enlist=lambda: enlist(store, self.state, PLAIN, self.clock, take_over=self.take_over),
             newest=lambda generation: newest_in(store, generation),
-            base_of=lambda name: base_checksum_of(read_head(store, name)),
+            base_of=lambda name: base_checksum_of(read_manifest(store, name)),
             need_full=self._want_full,
             fence=lambda generation: fence(store, self.state.epoch, but=generation),
             pulse=self.pulse,
@@ -807,9 +809,9 @@ def test_the_mark_of_a_store_that_is_away_stays(pier: Pier) -> None:
 
 def test_a_state_folder_that_cannot_be_written_ends_nothing(pier: Pier) -> None:
     """What is remembered of a store only saves requests at the next start."""
+    (pier.folder / "state" / "stores").write_text("no folder")
     pier.commit(3)
     pier.run()
-    (pier.folder / "state" / "stores").write_text("no folder")
     pier.ship.rejoin(G, 3)
     pier.commit(1)
     pier.run()
