@@ -23,9 +23,10 @@ from replicator.core.checksum import page_hash, short_hash
 from replicator.core.errors import Interrupted, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import FRAME_BYTES, Incremental, PageFrame, encode_incremental, page_tables
+from replicator.core.manifest import TableUse, table_digest
 from replicator.core.names import INCREMENTAL, PackName
 from replicator.core.neighbours import neighbours
-from replicator.core.pack import Frame, encode_frame
+from replicator.core.pack import encode_frame
 from replicator.core.records import EventRecord
 from replicator.core.unit_build import Lineage
 from replicator.events import note_event
@@ -188,9 +189,10 @@ class IncrementalBackup:
             raise NoParent("the checksum of the database is not known")
         if running.record.generation != lineage.generation:
             raise ContentDiffers("the generation ended while its incremental backup was made")
-        tables: list[Frame] = []
+        tables: list[TableUse] = []
         for table in page_tables(work.frames):
-            tables.append(writer.add(encode_frame(table, lineage.compression), len(table)))
+            frame = writer.add(encode_frame(table, lineage.compression), len(table))
+            tables.append(TableUse(frame, table_digest(table)))
             writer.relieve()
         writer.flush()
         return Incremental(

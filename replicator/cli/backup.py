@@ -31,8 +31,8 @@ def backup(ctx: click.Context, kind: str, database: str | None, config: str | No
     full: the whole database, of which only what changed since the last one of the month is stored. incremental: the
     pages changed since the last backup; where there is none a full one is made, and it says so. log: the live segments
     become a log at once. An agent that runs does it; where none does, one is started for it. Exit code 3 if some store
-    failed. JSON: `replicator-backup` {database, stores {url: {type, backup, position, stored_bytes, seconds, note, …} or
-    {error, hint, exit_code}}}.
+    failed. JSON: `replicator-backup` {database, stores {url: {type, backup, position, stored_bytes, seconds, note, …}
+    or {error, hint, exit_code}}}.
     """
     screen = screen_of(ctx)
     code = 0
