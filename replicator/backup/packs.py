@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import threading
 from collections.abc import Callable
 
 from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ReplicatorError, StoreUnavailable
+from replicator.core.named_digest import DIGEST_SIZE, has_digest
 from replicator.core.pack import PACK_BYTES, Frame, PackBuilder, PackUse
 from replicator.store import Store
 
@@ -74,7 +74,7 @@ class PackWriter:
         if pack is None:
             return
         self._put_patiently(name, pack)
-        self._digests[name] = hashlib.sha256(pack).digest()
+        self._digests[name] = pack[-DIGEST_SIZE:]
         self.packs.append(PackUse(name, len(pack)))
         self.stored_bytes += len(pack)
 
@@ -84,7 +84,8 @@ class PackWriter:
             if self._stop.is_set():
                 raise Interrupted("the backup was stopped")
             self._require()
-            if hashlib.sha256(self._store.get(name)).digest() != digest:
+            data = self._store.get(name)
+            if data[-DIGEST_SIZE:] != digest or not has_digest(data, name):
                 raise ObjectCorrupt(
                     f"{self._store.url} does not give {name} back as it was put", name=name,
                     hint="a new backup is made; look after that store's disks",

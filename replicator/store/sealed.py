@@ -10,6 +10,7 @@ whoever meets his own object then reads it, and compares what is in it (ship/ado
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import secrets
 import threading
@@ -20,7 +21,8 @@ from typing import Protocol, TypeVar
 from replicator.core.catalogue import Listed
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.core.key_ring import KeyRing, Root
-from replicator.core.names import KeyName, sealed_kind, split_revision, with_revision
+from replicator.core.metadata import Stored
+from replicator.core.names import FULL, INCREMENTAL, KeyName, sealed_kind, split_revision, with_revision
 from replicator.core.seal import (
     HEADER_SIZE,
     SALT_SIZE,
@@ -62,6 +64,7 @@ class SealedStore:
         self._keys = keys
         self._lock = threading.Lock()
         self._headers: OrderedDict[str, SealHeader] = OrderedDict()
+        self._put_here: OrderedDict[str, Stored] = OrderedDict()
         self._revised: dict[str, str] = {}  # names that are stored as another revision than the first
         self._published = 0
 
@@ -73,6 +76,7 @@ class SealedStore:
         kind = self._kind(name)
         if kind is None:
             self.plain.put(name, data)
+            self._note(name, data)
         else:
             self._put_sealed(name, data, kind)
 
@@ -105,6 +109,15 @@ class SealedStore:
 
     def delete(self, name: str) -> None:
         self.plain.delete(self._revised.get(name, name))
+
+    def stored_name(self, name: str) -> str:
+        """What *name* is stored as, as far as listings told."""
+        return self._revised.get(name, name)
+
+    def put_here(self, name: str) -> Stored | None:
+        """What was put as *name*, if that was not long ago."""
+        with self._lock:
+            return self._put_here.get(name)
 
     def key_of(self, name: str) -> str | None:
         """Which key an object is sealed with; None of one that is not sealed."""
@@ -169,6 +182,16 @@ class SealedStore:
             salt=secrets.token_bytes(SALT_SIZE),
         )  # fmt: skip
         self.plain.put(stored, sealed)
+        self._note(stored, sealed)
+
+    def _note(self, stored: str, data: bytes) -> None:
+        """What the catalogue will want to know of it, as long as it is at hand."""
+        if stored.startswith((FULL, INCREMENTAL)):
+            found = Stored(stored, len(data), hashlib.sha256(data).hexdigest())
+            with self._lock:
+                self._put_here[split_revision(stored)[0]] = found
+                while len(self._put_here) > HEADERS_KEPT:
+                    self._put_here.popitem(last=False)
 
     def _unseal(self, stored: str, data: bytes, kind: int) -> bytes:
         return unseal(data, stored, kind, lambda key_id: self._root(stored, key_id))
