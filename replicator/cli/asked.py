@@ -37,11 +37,12 @@ def wall_now() -> Micros:
 
 
 def configuration(path: str | None) -> AgentConfig | None:
-    """The configuration at *path*, or ``replicator.yml`` of the working folder if there is one."""
-    if path is None and not os.path.exists(DEFAULT_CONFIG):
-        return None
-    from replicator.config import load_config
+    """The configuration at *path*, or ``replicator.yml`` of the working folder if there is one, or what the
+    environment says."""
+    from replicator.config import environment_config, load_config
 
+    if path is None and not os.path.exists(DEFAULT_CONFIG):
+        return environment_config()
     return load_config(DEFAULT_CONFIG if path is None else path)
 
 
@@ -50,7 +51,8 @@ def needed_configuration(path: str | None) -> AgentConfig:
     if config is None:
         raise ConfigError(
             f"there is no {DEFAULT_CONFIG} in {os.getcwd()}",
-            hint="name a database and a store URL, or a file with --config; `config init` writes a first one",
+            hint="name a database and a store URL, or a file with --config; `config init` writes a first one; or set "
+            "DATABASE_PATH and BACKUP_DIRECTORY",
         )
     return config
 
@@ -117,11 +119,12 @@ def find_databases(database: str | None, state: str | None, config_path: str | N
 
 def database_at(path: str, stores: tuple[str, ...] = (), state: str | None = None) -> DatabaseConfig:
     """A database that was named on the command line, with its stores, if any."""
-    from replicator.config import DatabaseConfig
+    from replicator.config import DatabaseConfig, read_environment
 
     if not path:
         raise UsageError("the database has an empty name", hint="name the database file")
-    return DatabaseConfig(os.path.abspath(path), stores, os.path.basename(path), state or None)
+    found = DatabaseConfig(os.path.abspath(path), stores, os.path.basename(path), state or None)
+    return read_environment().over(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from replicator.core.names import (
     SegmentName,
     parse_name,
 )
-from replicator.core.position import GenerationId
+from replicator.core.position import TXID_MAX, GenerationId
 from replicator.core.records import GenerationRecord
 
 
@@ -55,13 +55,18 @@ class GenerationListing:
     @property
     def carriers(self) -> tuple[CarrierName, ...]:
         """What carries units, in their order: logs, and the segments that no log has taken over yet."""
-        left = [
-            segment
-            for segment in self.segments
-            if not any(log.txid_first <= segment.txid_first <= log.txid_last for log in self.logs)
-        ]
         if not self.logs:
             return self.segments
+        # Where a segment ends only what follows it tells. One that a log holds the beginning of may go on behind it.
+        following = [each.txid_first - 1 for each in self.segments[1:]]
+        left = [
+            segment
+            for segment, end in zip(self.segments, [*following, TXID_MAX], strict=True)
+            if not any(
+                log.txid_first <= segment.txid_first and max(segment.txid_first, end) <= log.txid_last
+                for log in self.logs
+            )
+        ]
         found: list[CarrierName] = [*self.logs, *left]
         return tuple(sorted(found, key=lambda each: (each.txid_first, getattr(each, "part", 0))))
 
