@@ -85,10 +85,8 @@ class CatalogueFile:
         """What is known of an object, or what its bytes say; None where it cannot be read, which verify tells of."""
         stored = self._store.stored_name(name)
         known = self._stored.get(name) or self._store.put_here(name)
-        if known is not None and (known.name, known.size_bytes) == (
-            stored,
-            repository.catalogue.sizes.get(name),
-        ):
+        there = repository.catalogue.sizes.get(name)
+        if known is not None and known.name == stored and self._store.plain_size(name, known.size_bytes) == there:
             return known
         report(name)
         try:

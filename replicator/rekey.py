@@ -36,6 +36,7 @@ def rekey(
     """Seal anew what is not sealed under key *active*. Passes repeat until one finds nothing to do, since an agent may
     put objects meanwhile. Raises Interrupted."""
     done = Rekeyed()
+    held: set[str] = set()
     while True:
         before = done.sealed_anew
         with ThreadPoolExecutor(JOBS, thread_name_prefix="rekey") as pool:
@@ -43,26 +44,33 @@ def rekey(
             while batch := list(islice(names, 64 * JOBS)):
                 if cancelled():
                     raise Interrupted("the rekeying was stopped; run it again to go on")
-                for anew, kept in pool.map(lambda name: _one(store, name, active), batch):
+                for name, (anew, kept) in zip(
+                    batch, pool.map(lambda name: _one(store, name, active), batch), strict=True
+                ):
                     done.looked_at += 1
                     done.sealed_anew += anew
-                    done.kept += kept
+                    held.update([name] if kept else [])
+                done.kept = len(held)
                 report(done)
         if done.sealed_anew == before:
             return done
 
 
-def _one(store: SealedStore, name: str, active: str) -> tuple[int, int]:
+def _one(store: SealedStore, name: str, active: str) -> tuple[bool, bool]:
+    """Whether it was sealed anew, and whether an old revision stays there."""
+    anew = False
     try:
         if store.key_of(name) in (None, active):
-            return 0, 0
-        store.seal_anew(name)
+            store.delete_older(name)  # of a run that ended between putting and deleting
+        else:
+            anew = True
+            store.seal_anew(name)
     except ObjectNotFound:
-        return 0, 0  # pruned meanwhile
+        return False, False  # pruned meanwhile
     except StoreDenied as exc:
         log.warning("object.kept", extra={"store": store.url, "key": name, "error": str(exc)})
-        return 1, 1
-    return 1, 0
+        return anew, True
+    return anew, False
 
 
 def keys_in_use(store: SealedStore) -> dict[str, int]:

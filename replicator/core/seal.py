@@ -76,6 +76,13 @@ class SealHeader:
         return offset, plain + count * TAG_SIZE
 
 
+def plain_length(sealed_bytes: int) -> int:
+    """How much lies in an object of so many bytes, by the size of frames that we write."""
+    rest = max(0, sealed_bytes - HEADER_SIZE - DIGEST_SIZE)
+    frames = max(1, -(-rest // (FRAME_BYTES + TAG_SIZE)))
+    return max(0, rest - frames * TAG_SIZE)
+
+
 def seal(plain: bytes, name: str, *, kind: int, key_id: bytes, root: bytes, salt: bytes) -> bytes:
     """The final bytes of object *name*. *salt*: 32 random bytes, never used before."""
     assert len(salt) == SALT_SIZE

@@ -29,6 +29,7 @@ from replicator.core.seal import (
     SealHeader,
     open_frames,
     parse_header,
+    plain_length,
     seal,
     unseal,
 )
@@ -65,7 +66,8 @@ class SealedStore:
         self._lock = threading.Lock()
         self._headers: OrderedDict[str, SealHeader] = OrderedDict()
         self._put_here: OrderedDict[str, Stored] = OrderedDict()
-        self._revised: dict[str, str] = {}  # names that are stored as another revision than the first
+        # Of names that are stored as another revision than the first alone: all that are there, the newest last.
+        self._revisions: dict[str, tuple[str, ...]] = {}
         self._published = 0
 
     @property
@@ -93,26 +95,38 @@ class SealedStore:
         return self._of_revision(name, lambda stored: self._part(stored, offset, length, kind))
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
-        """Sizes are those of what is stored."""
+        """Sizes are those of what is in the objects, like everything on this side."""
         if self._kind(prefix) is None:
             yield from self.plain.list(prefix, after)
             return
         # Revisions of a name lie side by side: they differ behind its last dot only.
         folder, slash, last = prefix.rpartition("/")
         listed = self.plain.list(folder + slash + last.partition(".")[0], after)
-        for name, revisions in itertools.groupby(listed, lambda each: split_revision(each.name)[0]):
-            newest = max(revisions, key=lambda each: split_revision(each.name)[1])
+        for name, group in itertools.groupby(listed, lambda each: split_revision(each.name)[0]):
+            revisions = sorted(group, key=lambda each: split_revision(each.name)[1])
+            newest = revisions[-1]
+            if name <= after:
+                continue  # and not all of its revisions are behind the mark
             if newest.name != name:
-                self._revised[name] = newest.name
-            if name.startswith(prefix) and name > after:
-                yield Listed(name, newest.size)
+                self._revisions[name] = tuple(each.name for each in revisions)
+            else:
+                self._revisions.pop(name, None)
+            if name.startswith(prefix):
+                yield Listed(name, self.plain_size(name, newest.size))
 
     def delete(self, name: str) -> None:
-        self.plain.delete(self._revised.get(name, name))
+        """All revisions that a listing told of, the newest last: until then it is what counts."""
+        for stored in self._revisions.pop(name, (name,)):
+            self.plain.delete(stored)
+            self._forget_header(stored)
 
     def stored_name(self, name: str) -> str:
         """What *name* is stored as, as far as listings told."""
-        return self._revised.get(name, name)
+        return self._revisions.get(name, (name,))[-1]
+
+    def plain_size(self, name: str, stored_bytes: int) -> int:
+        """How much is in *name*, of which so many bytes are stored."""
+        return stored_bytes if self._kind(name) is None else plain_length(stored_bytes)
 
     def put_here(self, name: str) -> Stored | None:
         """What was put as *name*, if that was not long ago."""
@@ -131,26 +145,34 @@ class SealedStore:
         kind = self._kind(name)
         assert kind is not None
         content = self.get(name)
-        before = self._revised.get(name, name)
-        number = split_revision(before)[1] + 1
+        before = self._revisions.get(name, (name,))
+        number = split_revision(before[-1])[1] + 1
         stored = with_revision(name, number)
         with contextlib.suppress(ObjectExists):  # an attempt before this one came as far
             self._put_sealed(stored, content, kind)
         if self._unseal(stored, self.plain.get(stored), kind) != content:
             raise ObjectCorrupt(f"{self.url} does not give {stored} back as it was put", name=stored)
-        self._revised[name] = stored
-        self.plain.delete(before)
+        self._revisions[name] = (*before, stored)
+        self.delete_older(name)
 
     def dedup(self) -> Root | None:
         """What the chunks of backups are hashed with; None where nothing is sealed."""
         ring = self._keys.ring()
         return ring.dedup if ring is not None else None
 
+    def delete_older(self, name: str) -> None:
+        """Those revisions that do not count any more, as far as a listing told of them."""
+        *older, newest = self._revisions.get(name, (name,))
+        for stored in older:
+            self.plain.delete(stored)
+        if older:
+            self._revisions[name] = (newest,)
+
     # --- revisions -------------------------------------------------------------------------------------
 
     def _of_revision(self, name: str, read: Callable[[str], T]) -> T:
         """What *read* makes of the newest revision, as far as it is known; looked for where that is gone."""
-        stored = self._revised.get(name, name)
+        stored = self.stored_name(name)
         try:
             return read(stored)
         except ObjectCorrupt as exc:
@@ -160,7 +182,7 @@ class SealedStore:
             stem = name.rpartition(".")[0] + "."
             for _ in self.list(stem):
                 pass  # takes note of revisions
-            found = self._revised.get(name, name)
+            found = self.stored_name(name)
             if found == stored:
                 raise ObjectNotFound(name) from None
             return read(found)
@@ -207,11 +229,19 @@ class SealedStore:
         first = offset // header.frame_bytes
         count = (offset + length - 1) // header.frame_bytes + 1 - first
         sealed = self.plain.get_range(stored, *header.extent(first, count))
-        frames = open_frames(
-            sealed, header, stored, kind, lambda key_id: self._root(stored, key_id), first=first, count=count
-        )
+        try:
+            frames = open_frames(
+                sealed, header, stored, kind, lambda key_id: self._root(stored, key_id), first=first, count=count
+            )  # fmt: skip
+        except ObjectCorrupt:
+            self._forget_header(stored)  # perhaps it was that answer, and not this one, that was damaged
+            raise
         start = offset - first * header.frame_bytes
         return b"".join(frames)[start : start + length]
+
+    def _forget_header(self, stored: str) -> None:
+        with self._lock:
+            self._headers.pop(stored, None)
 
     def _header(self, name: str) -> SealHeader:
         with self._lock:

@@ -40,11 +40,12 @@ from replicator.core.errors import (
     StoreUnavailable,
 )
 from replicator.core.full import Manifest, decode_manifest, read_tables
-from replicator.core.key_ring import Root
+from replicator.core.key_ring import Root, new_ring
 from replicator.core.names import FullName, PackName, SegmentName, parse_name
 from replicator.core.pack import decode_frame
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import RepositoryRecord, encode_record
+from replicator.keys import FixedKeys
 from replicator.marks import Marks
 from replicator.moment import Moment
 from replicator.repository import read_repository
@@ -54,6 +55,7 @@ from replicator.source.database import Database
 from replicator.spool import Place, Spool
 from replicator.state import StateFolder
 from replicator.store import Store
+from replicator.store.sealed import SealedStore
 from tests.support import oracle
 from tests.support.app import App
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
@@ -647,6 +649,26 @@ def test_a_full_whose_pack_vanished_is_not_built_upon(site: Site, damage: str) -
     assert fourth.chunks == fourth.chunks_new
     assert not {one, two} & set(packs_of(last[1]))
     assert site.actual() == site.restored()
+
+
+def test_a_sealed_pack_that_was_cut_off_is_not_built_upon(site: Site) -> None:
+    """By the end of its last frame, which in a listing of what is stored is lost among what sealing adds."""
+    ring = new_ring("ab" * 16, 1_000, secrets=[bytes(range(size)) for size in (32, 32, 8, 8)])
+    store = SealedStore(site.store, FixedKeys(ring))
+    site.fill(300)
+    site.full(store, dedup=store.dedup)
+    (one,) = names_of(site.store, PackName)
+    results = []
+    for damage in (False, True):
+        if damage:
+            site.store.damage(one, lambda data: data[:-40])
+        site.clock.advance(5.0)
+        site.app.insert()
+        results.append(site.full(store, dedup=store.dedup))
+
+    assert site.store.get(one).startswith(b"RPLSEAL")
+    assert [True, False] == [each.chunks_new < each.chunks for each in results]
+    assert site.actual() == hashlib.sha256(restored_from(site, store)).hexdigest()
 
 
 def test_a_pack_that_vanishes_meanwhile_is_never_named(site: Site) -> None:

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from replicator.clock import Clock
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound
+from replicator.core.key_ring import new_ring
+from replicator.keys import FixedKeys
 from replicator.store import Store
 from replicator.store.contract import PROBES
 from replicator.store.folder import FolderStore
@@ -28,10 +30,12 @@ from replicator.store.limits import Bandwidth, FewAtATime
 from replicator.store.observe import ObservedStore
 from replicator.store.patience import PatientStore
 from replicator.store.retry import RetryingStore
+from replicator.store.sealed import SealedStore
 from replicator.store.trial import Trial, try_store
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tests.support.servers import azure, gcs, s3, sftp
 
+RING = new_ring("ab" * 16, 1_000, secrets=[bytes(range(size)) for size in (32, 32, 8, 8)])
 KINDS: dict[str, Callable[[Path], Store]] = {
     "folder": lambda folder: FolderStore(str(folder / "store")),
     "memory": lambda _: MemoryStore(),
@@ -41,6 +45,7 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "bandwidth": lambda _: Bandwidth(MemoryStore(), 1 << 40, Clock(), time.sleep),
     "patient": lambda _: PatientStore(MemoryStore(), lambda: False),
     "observed": lambda _: ObservedStore(MemoryStore()),
+    "sealed": lambda _: SealedStore(MemoryStore(), FixedKeys(RING)),
 }
 
 
