@@ -17,7 +17,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from replicator.capture import SAFETY_POLL_SECONDS
@@ -95,7 +95,8 @@ class Agent:
             for each in found
         ]
 
-        self._control = ControlServer(Requests(self._followers).handlers)
+        self._requests = Requests(self._followers).handlers
+        self._control = ControlServer(self._requests)
 
     def start(self) -> None:
         """Open state, make ourselves known to the stores, and begin to follow. UsageError the second time."""
@@ -165,12 +166,16 @@ class Agent:
                 raise follower.failure
 
     def ask(
-        self, database: str, kind: str, *, tell: Callable[[str], None] = lambda _: None
+        self,
+        database: str,
+        verb: str,
+        arguments: Mapping[str, Any],
+        *,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> dict[str, Any]:
-        """Have a `full`, an `incremental` or a `log` made of *database* now, and wait for it: {stores: {url: outcome}}.
-        Raises SourceGone where it is not followed, and the error where every store has one."""
-        request = Requests(self._followers).handlers["backup"]
-        return request(os.path.realpath(database), {"type": kind}, tell)
+        """What a command may ask of it (requests.py), such as a `backup` of type `full`, and wait for the outcome.
+        Raises SourceGone where *database* is not followed, and the error where every store has one."""
+        return self._requests[verb](os.path.realpath(database), arguments, tell)
 
     def stop(self, *, settle: bool = False, ship_seconds: float = 10.0) -> None:
         """Capture the rest, ship it for at most *ship_seconds*, and let go.

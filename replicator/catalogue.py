@@ -8,23 +8,24 @@ import threading
 from collections.abc import Callable
 
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound, StoreDenied, StoreError
-from replicator.core.full import Manifest
-from replicator.core.incremental import Incremental
 from replicator.core.metadata import Stored, decode_metadata, encode_metadata, metadata_of, stored_in
-from replicator.core.names import METADATA, BackupName, split_revision
-from replicator.repository import Repository, read_repository
+from replicator.core.names import METADATA, split_revision
+from replicator.repository import Manifests, Repository, read_repository
 from replicator.store.sealed import SealedStore
 
 log = logging.getLogger(__name__)
+
+# What was put before this catalogue began has to be read for its hash, which may cost money: so much at a time.
+HASHED_BYTES = 256 << 20
 
 
 class CatalogueFile:
     """Of one store. What was read of manifests and hashed once is remembered: neither ever changes."""
 
-    def __init__(self, store: SealedStore) -> None:
+    def __init__(self, store: SealedStore, manifests: Manifests) -> None:
         self._store = store
+        self._manifests = manifests
         self._lock = threading.Lock()
-        self._manifests: dict[BackupName, Manifest | Incremental] = {}
         self._stored: dict[str, Stored] = {}
         self._loaded = False
 
@@ -34,7 +35,7 @@ class CatalogueFile:
             try:
                 self._load()
                 repository = read_repository(self._store)
-                self._store.replace(METADATA, self._made(repository, lambda _: None))
+                self._store.replace(METADATA, self._made(repository, lambda _: None, HASHED_BYTES))
             except StoreDenied as exc:
                 log.info("metadata.unwritten", extra={"store": self._store.url, "error": str(exc)})
             except (StoreError, ObjectCorrupt) as exc:
@@ -44,9 +45,9 @@ class CatalogueFile:
         """Make it from the objects alone, each read and hashed anew, and put it there. Raises StoreError."""
         with self._lock:
             self._stored.clear()
-            self._manifests.clear()
+            self._manifests.forget()
             self._loaded = True
-            made = self._made(read_repository(self._store), report)
+            made = self._made(read_repository(self._store), report, None)
             self._store.replace(METADATA, made)
             return made
 
@@ -62,33 +63,34 @@ class CatalogueFile:
         for each in stored_in(said):
             self._stored[split_revision(each.name)[0]] = each
 
-    def _made(self, repository: Repository, report: Callable[[str], None]) -> bytes:
-        names = [name for listing in repository.catalogue.generations for name in listing.backups]
-        self._manifests = {name: found for name, found in self._manifests.items() if name in set(names)}
-        needed: set[str] = set()
-        for name in names:
-            try:
-                manifest = self._manifests.get(name) or repository.backup(name)
-            except (ObjectCorrupt, ObjectNotFound) as exc:
-                log.warning("backup.unreadable", extra={"key": str(name), "error": str(exc)})
-                continue
-            self._manifests[name] = manifest
-            needed |= {str(name), *(pack.name for pack in manifest.packs)}
-        self._stored = {
-            each: found for each in sorted(needed) if (found := self._one(each, repository, report))
-        }
-        return encode_metadata(
-            metadata_of(repository.identity, repository.catalogue, self._manifests, self._stored)
-        )
+    def _made(self, repository: Repository, report: Callable[[str], None], bytes_max: int | None) -> bytes:
+        """*bytes_max*: how much may be read for the sake of hashes; objects beyond that are left out for now."""
+        manifests = self._manifests.of(repository)
+        sizes = repository.catalogue.sizes
+        needed = {str(name): None for name in manifests}
+        needed |= {pack.name: None for each in manifests.values() for pack in each.packs}
+        left = bytes_max if bytes_max is not None else sum(sizes.values())
+        stored: dict[str, Stored] = {}
+        for name in sorted(needed):
+            found = self._known(name, sizes.get(name))
+            if found is None and (size := sizes.get(name)) is not None and size <= left:
+                left -= size
+                report(name)
+                found = self._read(name)
+            if found is not None:
+                stored[name] = found
+        self._stored = stored
+        return encode_metadata(metadata_of(repository.identity, repository.catalogue, manifests, stored))
 
-    def _one(self, name: str, repository: Repository, report: Callable[[str], None]) -> Stored | None:
-        """What is known of an object, or what its bytes say; None where it cannot be read, which verify tells of."""
-        stored = self._store.stored_name(name)
+    def _known(self, name: str, size: int | None) -> Stored | None:
         known = self._stored.get(name) or self._store.put_here(name)
-        there = repository.catalogue.sizes.get(name)
-        if known is not None and known.name == stored and self._store.plain_size(name, known.size_bytes) == there:
-            return known
-        report(name)
+        if known is None or known.name != self._store.stored_name(name):
+            return None
+        return known if self._store.plain_size(name, known.size_bytes) == size else None
+
+    def _read(self, name: str) -> Stored | None:
+        """What its bytes say; None where they cannot be read, which verify tells of."""
+        stored = self._store.stored_name(name)
         try:
             data = self._store.plain.get(stored)
         except (ObjectNotFound, ObjectCorrupt):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
@@ -26,12 +26,13 @@ from replicator.line import Line, Ours
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
 from replicator.pulse import Pulse
+from replicator.scheduler import Scheduler
 from replicator.source.connection import check_path
 from replicator.source.watcher import Watcher
 from replicator.spool import Place, Spool
 from replicator.state import StateFolder
 from replicator.status import StatusFile
-from replicator.store import Store, connect, require_apart
+from replicator.store import connect, require_apart
 from replicator.store.sealed import SealedStore
 from replicator.upkeep import Job
 
@@ -70,7 +71,7 @@ class Follower:
         self.state = StateFolder(config.state_folder)
         self._spool = Spool(self.state.spool_folder)
         self._status = StatusFile(self.state.status_path, config.name, config.path, self.marks, clock)
-        self._stores: list[Store] = []
+        self._stores: list[SealedStore] = []
         self._missing = ""
         self._lines: list[Line] = []
         self._follow: Follow | None = None
@@ -78,6 +79,7 @@ class Follower:
         self._finished = False
         self._opened = False
         self._told_of_key: tuple[int, int] | None = None
+        self.scheduler = Scheduler(self.state.schedules_path, config.schedules, clock, self.ask)
         self._keys = HeldKeys(config.encryption, self.state.keys_path)
         self._introduction = Introduction(
             self.state, self._keys, clock, take_over=config.take_over, stopped=lambda: self._finished
@@ -117,6 +119,7 @@ class Follower:
         self._on_opened(self.state.folder)
         self._keys.open()
         self._spool.open()
+        self.scheduler.open()
         self._lines += map(self._line, self._stores, map(self._config.ship_pause_of, self._config.stores))
         self._follow = Follow(
             self._config.path, self._config.follow, state=self.state, spool=self._spool, marks=self.marks,
@@ -158,8 +161,11 @@ class Follower:
         self._follow_task = Task(f"follow {self.path}", self._follow_step)
         self._checkpoint_task = Task(f"checkpoint {self.path}", self._checkpoint.step)
         self._status_task = Task(f"status {self.path}", self._status.step)
+        self._schedule_task = Task(f"schedules {self.path}", self._schedule_step)
+        self.scheduler.changed = lambda: self._local.wake(self._schedule_task)
         self.marks.changed = lambda: self._local.wake(self._status_task) if self._status.due else None
         self._local.wake(self._status_task)
+        self._local.wake(self._schedule_task)
         self._local.wake(self._follow_task)
         self._wake_ships()
 
@@ -188,12 +194,17 @@ class Follower:
 
     # --- how far ---------------------------------------------------------------------------------------
 
-    def ask(self, kind: str, arguments: dict[str, Any]) -> dict[str, Future[dict[str, Any]]]:
-        """Have something done in every store; the outcome of each. Raises SourceGone while nothing is followed."""
+    def ask(
+        self, kind: str, arguments: dict[str, Any], only: Collection[str] | None = None
+    ) -> dict[str, Future[dict[str, Any]]]:
+        """Have something done in every store, or in those only; the outcome of each. Raises SourceGone while nothing is
+        followed."""
         if self._follow is None or self._follow.capture is None:
             raise SourceGone(f"{self.path} is not followed just now", hint="see `status`")
         asked: dict[str, Future[dict[str, Any]]] = {}
         for store, line in zip(self._stores, self._lines, strict=True):
+            if only is not None and store.url not in only:
+                continue
             job = Job(kind, arguments)
             asked[store.url] = job.done
             line.ask(job)
@@ -237,7 +248,7 @@ class Follower:
 
     # --- wiring ----------------------------------------------------------------------------------------
 
-    def _line(self, store: Store, pause: float) -> Line:
+    def _line(self, store: SealedStore, pause: float) -> Line:
         ours = Ours(
             capture=lambda: self._follow.capture if self._follow else None,
             finished=lambda: self._finished, failed=lambda: self.failure is not None,
@@ -248,7 +259,7 @@ class Follower:
             spool=self._spool, spool_bytes_max=self._config.spool_bytes_max, state=self.state, marks=self.marks,
             clock=self._clock, pulse=self._pulse, loop=self._remote, dedup=self._keys.dedup,
             verification=self._config.verification, log_seconds=self._config.log_interval,
-            prune=_no_prune, stop=self._stop,
+            policy=lambda: self._config.policy(self.scheduler.schedules), stop=self._stop,
         )  # fmt: skip
 
     def _follow_step(self, now: float) -> float | None:
@@ -265,6 +276,9 @@ class Follower:
         if self._follow.settled_in:
             self.began.set()
         return delay
+
+    def _schedule_step(self, now: float) -> float | None:
+        return None if self._finished or self.failure is not None else self.scheduler.step(now)
 
     def _give_up(self, failure: ReplicatorError) -> None:
         """This database cannot be replicated any more; what becomes of the others, the agent decides."""
@@ -332,7 +346,3 @@ class Follower:
         if self._checkpoint is not None:
             self._checkpoint.request()
             self._local.wake(self._checkpoint_task)
-
-
-def _no_prune(arguments: dict[str, Any]) -> dict[str, Any]:
-    raise NotImplementedError(arguments)

@@ -9,24 +9,27 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from replicator.archive import Archive
 from replicator.backup import ContentDiffers, FullBackup, IncrementalBackup
 from replicator.capture import Capture, ContinuityLost
+from replicator.catalogue import CatalogueFile
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
 from replicator.core.key_ring import Root
+from replicator.core.retention_policy import Policy
 from replicator.enlist import base_checksum_of, newest_in, read_manifest
 from replicator.fence import fence
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
 from replicator.moment import Moment
+from replicator.prune import Prune
 from replicator.pulse import Pulse
+from replicator.repository import Manifests
 from replicator.ship import Ship
 from replicator.spool import Spool
 from replicator.state import StateFolder
-from replicator.store import Store
+from replicator.store.sealed import SealedStore
 from replicator.upkeep import Job, Makers, Upkeep
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class Line:
 
     def __init__(
         self,
-        store: Store,
+        store: SealedStore,
         ours: Ours,
         *,
         enlist: Callable[[], None],
@@ -69,7 +72,7 @@ class Line:
         dedup: Callable[[], Root | None],
         verification: bool,
         log_seconds: float,
-        prune: Callable[[dict[str, Any]], dict[str, Any]],
+        policy: Callable[[], Policy],
         stop: threading.Event,
     ) -> None:
         self._store = store
@@ -91,6 +94,7 @@ class Line:
             pulse=pulse,
         )  # fmt: skip
         self._begun = False
+        manifests = Manifests()
         self._upkeep = Upkeep(
             store, self.ship,
             Makers(
@@ -102,9 +106,15 @@ class Line:
                     store, state, clock, confirm=enlist, trouble=self._tell_of_full,
                     verification=verification, stop=stop,
                 ),
-                Archive(store, stop.is_set), prune,
+                Archive(store, stop.is_set),
+                Prune(
+                    store, clock, manifests, policy=policy, stopped=stop.is_set,
+                    running=lambda: state.generation.record.generation if state.generation else None,
+                ),
+                CatalogueFile(store, manifests),
             ),
             state=state, marks=marks, clock=clock, confirm=enlist, log_seconds=log_seconds,
+            policy=policy,
         )  # fmt: skip
 
     def ask(self, job: Job) -> None:

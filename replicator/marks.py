@@ -38,7 +38,8 @@ class SourceState:
 @dataclass(frozen=True, slots=True)
 class StoreState:
     """One store. ``protected`` is its newest complete full of the current generation; ``rolled_back`` says when it was
-    found to know less than it had acknowledged, and what; ``in_clear``: it is reached without TLS."""
+    found to know less than it had acknowledged, and what; ``in_clear``: it is reached without TLS. ``over``: how many
+    bytes it holds more than it may, with all gone that may go."""
 
     url: str
     shipped: Position | None = None
@@ -55,6 +56,8 @@ class StoreState:
     full_bytes: int = 0
     last_incremental: int = 0
     last_log: int = 0
+    last_prune: int = 0
+    over: int = 0
     logged: Position | None = None
     segments: int = 0
     bytes_shipped: int = 0

@@ -10,7 +10,9 @@ from typing import Any
 
 from replicator.control import Handler, Tell
 from replicator.core.errors import ReplicatorError, SourceGone, UsageError
+from replicator.core.schedule_file import parse_schedules
 from replicator.follower import Follower
+from replicator.scheduler import Scheduler, schedule_document
 from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
@@ -26,7 +28,7 @@ class Requests:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        return {"backup": self._backup, "prune": self._prune}
+        return {"backup": self._backup, "prune": self._prune, "schedule": self._schedule}
 
     def _follower(self, database: str) -> Follower:
         found = self._followers.get(database)
@@ -41,7 +43,33 @@ class Requests:
         return outcomes(self._follower(database).ask(str(kind), {}), tell)
 
     def _prune(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-        return outcomes(self._follower(database).ask(PRUNE, dict(arguments)), tell)
+        before = arguments.get("before")
+        if before is not None and type(before) is not int:
+            raise UsageError(f"`before` is {before!r}", hint="it is a time in microseconds since 1970")
+        return outcomes(self._follower(database).ask(PRUNE, {"before": before}), tell)
+
+    def _schedule(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        scheduler = self._follower(database).scheduler
+        if arguments.get("do") == "run":
+            return outcomes(scheduler.run(scheduler.find(str(arguments.get("name")))), tell)
+        return change_schedules(scheduler, arguments)
+
+
+def change_schedules(scheduler: Scheduler, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``do``: list, create, update (what ``schedule`` names of the one called ``name``) or delete. Returns {schedules,
+    runs}. Raises UsageError, ConfigError."""
+    verb, name = arguments.get("do"), str(arguments.get("name"))
+    if verb == "create":
+        for each in parse_schedules(arguments.get("schedule")):
+            scheduler.keep(each, new=True)
+    elif verb == "update":
+        changed = {**schedule_document(scheduler.find(name)), **dict(arguments.get("schedule") or {})}
+        scheduler.keep(parse_schedules(changed)[0], new=False)
+    elif verb == "delete":
+        scheduler.remove(name)
+    elif verb != "list":
+        raise UsageError(f"the agent that runs does not know {verb!r}", hint="is it of an older version?")
+    return {"schedules": scheduler.describe(), "runs": scheduler.runs}
 
 
 def outcomes(asked: Asked, tell: Tell, *, between: Callable[[], None] = lambda: None) -> dict[str, Any]:

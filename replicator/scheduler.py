@@ -10,15 +10,16 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from replicator.clock import Clock
-from replicator.core.errors import ReplicatorError, StoreError, UsageError
+from replicator.core.errors import Interrupted, ReplicatorError, SourceGone, StoreError, UsageError
 from replicator.core.quantities import format_duration
-from replicator.core.schedule import Schedule, last_due, next_run, with_jitter
+from replicator.core.schedule import Schedule, is_missed, last_due, next_run, with_jitter
 from replicator.core.schedule_file import parse_schedules
 from replicator.core.times import format_time
 from replicator.files import mapped_errors, read_json, replace_file
@@ -26,13 +27,15 @@ from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
 
 log = logging.getLogger(__name__)
 
-Ask = Callable[[str, dict[str, Any]], Mapping[str, Future[dict[str, Any]]]]
-"""Have something done in every store; raises ReplicatorError where nothing can be done now."""
+Ask = Callable[[str, dict[str, Any], Collection[str] | None], Mapping[str, Future[dict[str, Any]]]]
+"""Have something done in those stores, None is every one; raises ReplicatorError where nothing can be done now."""
 
 # The wall clock may be set; this is how late a run is at the most because of it, for a look at a list.
 LOOK_SECONDS_MAX = 3600.0
 # A run that could not begin, since the database was not followed, is tried again.
 AGAIN_SECONDS = 60.0
+# One that a store kept from ending well, as often as this, until it is due again anyway.
+RETRY_SECONDS = 300.0
 RUNS_KEPT = 200
 
 
@@ -44,6 +47,15 @@ class Known:
     last_due: int
     runs: int = 0
     failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A run that waits: begin at ``at`` what answers the time ``due``, in the stores ``only``; None is all."""
+
+    at: int
+    due: int
+    only: frozenset[str] | None = None
 
 
 def schedule_document(schedule: Schedule) -> dict[str, Any]:
@@ -62,10 +74,12 @@ def schedule_document(schedule: Schedule) -> dict[str, Any]:
 
 
 class Scheduler:
-    """``step`` runs in one thread at a time, everything else from any. *configured*: the schedules of the configuration;
-    one of that name that was made or changed by hand counts instead."""
+    """``step`` runs in one thread at a time, everything else from any. *configured*: those of the configuration; one of
+    the same name that was made or changed by hand counts instead."""
 
     def __init__(self, path: str, configured: Sequence[Schedule], clock: Clock, ask: Ask) -> None:
+        self.changed: Callable[[], None] = lambda: None
+        """Called when there is another time to look at."""
         self._path = path
         self._configured = tuple(configured)
         self._clock = clock
@@ -74,10 +88,18 @@ class Scheduler:
         self._known: dict[str, Known] = {}
         self._by_hand: dict[str, Schedule | None] = {}
         self._runs: list[dict[str, Any]] = []
-        self._pending: list[tuple[int, str, int]] = []
+        self._pending: dict[str, Pending] = {}  # by name
 
     def open(self) -> None:
-        """Load what an earlier run kept. What is new begins now: nothing before it was missed."""
+        """Load what an earlier run kept, and make up for what it left undone."""
+        with self._lock:
+            self.load()
+            for run in self._runs:
+                self._settle(run)
+            self._save()
+
+    def load(self) -> None:
+        """Only to look at it. What is new begins now: nothing before it was missed."""
         with self._lock:
             loaded = read_json(self._path) or {}
             self._runs = [each for each in loaded.get("runs", []) if isinstance(each, dict)][-RUNS_KEPT:]
@@ -91,7 +113,18 @@ class Scheduler:
                     schedule, int(kept.get("last_due") or wall), int(kept.get("runs") or 0),
                     int(kept.get("failures") or 0),
                 )  # fmt: skip
-            self._save()
+
+    def _settle(self, run: dict[str, Any]) -> None:
+        """What an agent that was killed left behind: such a run is made up."""
+        for outcome in (run.get("stores") or {}).values():
+            if outcome.get("result") == "in_progress":
+                outcome |= {"result": "failed", "error": "the agent ended"}
+                self._make_up(str(run.get("schedule")), run.get("due"))
+
+    def _make_up(self, name: str, due: str | None) -> None:
+        known = self._known.get(name)
+        if known is not None and due is not None and format_time(known.last_due) == due:
+            self._known[name] = replace(known, last_due=known.last_due - 1)
 
     def _effective(self) -> list[Schedule]:
         found = {each.name: each for each in self._configured}
@@ -110,45 +143,43 @@ class Scheduler:
             wall = self._clock.wall()
             for known in self._known.values():
                 self._look(known, wall)
-            ready = [each for each in self._pending if each[0] <= wall]
-        for at, name, due in ready:
-            self._begin(at, name, due)
+            ready = [name for name, each in self._pending.items() if each.at <= wall]
+        for name in ready:
+            self._begin(name)
         with self._lock:
             times = [next_run(each.schedule, wall) for each in self._known.values() if each.schedule.enabled]
-            times += [at for at, _, _ in self._pending]
+            times += [each.at for each in self._pending.values()]
         return min([LOOK_SECONDS_MAX, *(max(0.0, (each - wall) / 1e6) for each in times)])
 
     def _look(self, known: Known, wall: int) -> None:
         schedule = known.schedule
-        if not schedule.enabled:
-            return
-        due = last_due(schedule, wall)
-        if due is None or due <= known.last_due:
-            return
-        at = with_jitter(schedule, due, random.random())
-        self._pending.append((at, schedule.name, due))
-        self._known[schedule.name] = replace(known, last_due=due)  # however often it was missed: once
+        waiting = self._pending.get(schedule.name)
+        if is_missed(schedule, known.last_due, wall) and (waiting is None or waiting.only is not None):
+            due = last_due(schedule, wall)  # however often it was missed: once
+            assert due is not None
+            self._pending[schedule.name] = Pending(with_jitter(schedule, due, random.random()), due)
 
-    def _begin(self, at: int, name: str, due: int) -> None:
+    def _begin(self, name: str) -> None:
         with self._lock:
-            self._pending.remove((at, name, due))
+            pending = self._pending.pop(name)
             known = self._known.get(name)
-        if known is None:
+        if known is None or not known.schedule.enabled:
             return
         try:
-            self.run(known.schedule, due=due)
+            self.run(known.schedule, pending)
         except ReplicatorError as exc:
             log.info("schedule.waits", extra={"schedule": name, "reason": str(exc)})
             with self._lock:
-                self._pending.append((self._clock.wall() + int(AGAIN_SECONDS * 1e6), name, due))
+                self._pending[name] = replace(pending, at=self._clock.wall() + int(AGAIN_SECONDS * 1e6))
 
     # --- runs ------------------------------------------------------------------------------------------
 
-    def run(self, schedule: Schedule, *, due: int | None = None) -> Mapping[str, Future[dict[str, Any]]]:
-        """Have it done in every store now; *due*: the time it answers, None by hand."""
+    def run(self, schedule: Schedule, pending: Pending | None = None) -> Mapping[str, Future[dict[str, Any]]]:
+        """Have it done now; *pending*: what it answers, None by hand. Raises what asking raises."""
+        due, only = (pending.due, pending.only) if pending is not None else (None, None)
         kind = {"incremental": INCREMENTAL, "log": LOG}.get(schedule.backup_type, FULL)
         arguments = {"schedule": schedule.name, "compress": schedule.compress, "verify": schedule.verify}
-        asked = self._ask(kind, arguments)
+        asked = self._ask(kind, arguments, only)
         log.info("schedule.run", extra={"schedule": schedule.name, "kind": kind})
         record = {
             "schedule": schedule.name,
@@ -159,16 +190,17 @@ class Scheduler:
         }
         with self._lock:
             self._runs = [*self._runs, record][-RUNS_KEPT:]
+            known = self._known.get(schedule.name)
+            if known is not None and due is not None:
+                self._known[schedule.name] = replace(known, last_due=due)
             self._save()
         for url, future in asked.items():
-            future.add_done_callback(lambda done, url=url: self._ended(record, schedule, url, done))
+            future.add_done_callback(partial(self._ended, record, schedule.name, url))
         if kind != LOG:
-            self._ask(PRUNE, {})
+            self._ask(PRUNE, {}, only)
         return asked
 
-    def _ended(
-        self, record: dict[str, Any], schedule: Schedule, url: str, done: Future[dict[str, Any]]
-    ) -> None:
+    def _ended(self, record: dict[str, Any], name: str, url: str, done: Future[dict[str, Any]]) -> None:
         error = done.exception()
         outcome: dict[str, Any] = {"ended": format_time(self._clock.wall())}
         if error is not None:
@@ -177,15 +209,27 @@ class Scheduler:
             outcome |= {"result": "completed", **done.result()}
         with self._lock:
             record["stores"][url] = outcome
-            known = self._known.get(schedule.name)
-            if known is not None and all(
-                each["result"] != "in_progress" for each in record["stores"].values()
-            ):
-                failed = any(each["result"] == "failed" for each in record["stores"].values())
-                self._known[schedule.name] = replace(
-                    known, runs=known.runs + 1, failures=known.failures + (1 if failed else 0)
-                )
+            known = self._known.get(name)
+            results = [each["result"] for each in record["stores"].values()]
+            if known is not None and "in_progress" not in results:
+                failures = known.failures + ("failed" in results)
+                self._known[name] = replace(known, runs=known.runs + 1, failures=failures)
+            if isinstance(error, Interrupted):
+                self._make_up(name, record["due"])
+            elif isinstance(error, ReplicatorError) and error.retryable and record["due"] is not None:
+                self._retry(name, url)
             self._save()
+        self.changed()
+
+    def _retry(self, name: str, url: str) -> None:
+        """In that store alone: the others have it."""
+        known = self._known.get(name)
+        at = self._clock.wall() + int(RETRY_SECONDS * 1e6)
+        waiting = self._pending.get(name)
+        if waiting is not None and waiting.only is not None:
+            self._pending[name] = replace(waiting, only=waiting.only | {url})
+        elif waiting is None and known is not None and not is_missed(known.schedule, known.last_due, at):
+            self._pending[name] = Pending(at, known.last_due, frozenset({url}))
 
     # --- what people ask -------------------------------------------------------------------------------
 
@@ -205,6 +249,11 @@ class Scheduler:
                 }
                 for known in self._known.values()
             ]
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        with self._lock:
+            return tuple(each.schedule for each in self._known.values())
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -232,7 +281,9 @@ class Scheduler:
             self._known[schedule.name] = Known(
                 schedule, last, before.runs if before else 0, before.failures if before else 0
             )
+            self._pending.pop(schedule.name, None)
             self._save()
+        self.changed()
 
     def remove(self, name: str) -> None:
         with self._lock:
@@ -261,3 +312,14 @@ class Scheduler:
                 replace_file(self._path, json.dumps(content, indent=1).encode())
         except StoreError as exc:
             log.warning("state.unwritten", extra={"error": str(exc)})
+
+
+def kept_schedules(path: str, configured: Sequence[Schedule], clock: Clock) -> Scheduler:
+    """What an agent that does not run will do; nothing can be run by it."""
+
+    def refuse(*_: object) -> Mapping[str, Future[dict[str, Any]]]:
+        raise SourceGone("no agent runs that could do it", hint="start it")
+
+    found = Scheduler(path, configured, clock, refuse)
+    found.load()
+    return found

@@ -103,6 +103,11 @@ class StateFolder:
         return os.path.join(self.folder, "keys.json")
 
     @property
+    def schedules_path(self) -> str:
+        """What became of the schedules, and those made by hand."""
+        return os.path.join(self.folder, "schedules.json")
+
+    @property
     def status_path(self) -> str:
         return os.path.join(self.folder, "status.json")
 

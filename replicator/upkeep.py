@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from replicator.archive import Archive
-from replicator.backup import ContentDiffers, FullBackup, IncrementalBackup, NoParent
+from replicator.backup import AS_USUAL, ContentDiffers, FullBackup, IncrementalBackup, Making, NoParent
 from replicator.capture import Capture, ContinuityLost
+from replicator.catalogue import CatalogueFile
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, KeyRefused, ObjectCorrupt, OwnershipLost, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
 from replicator.core.position import Position
+from replicator.core.quantities import format_size
+from replicator.core.retention_policy import Policy
 from replicator.enlist import newest_backup
 from replicator.marks import Marks
+from replicator.prune import Prune, document
 from replicator.ship import Ship
 from replicator.state import StateFolder
 from replicator.store import Store
@@ -49,7 +54,8 @@ class Makers:
     full: FullBackup
     incremental: IncrementalBackup
     archive: Archive
-    prune: Callable[[dict[str, Any]], dict[str, Any]]
+    prune: Prune
+    catalogue: CatalogueFile
 
 
 class Upkeep:
@@ -67,6 +73,7 @@ class Upkeep:
         clock: Clock,
         confirm: Callable[[], None],
         log_seconds: float,
+        policy: Callable[[], Policy],
     ) -> None:
         self._store = store
         self._ship = ship
@@ -76,6 +83,7 @@ class Upkeep:
         self._clock = clock
         self._confirm = confirm
         self._log_seconds = log_seconds
+        self._policy = policy
         self._jobs: deque[Job] = deque()
         self._cuts: set[int] = set()
         # What an earlier run left in the tail is taken over, too.
@@ -83,8 +91,13 @@ class Upkeep:
         self._archived = 0
 
     def ask(self, job: Job) -> None:
-        """From any thread; whoever asks wakes the task."""
-        self._jobs.append(job)
+        """From any thread; whoever asks wakes the task. What waits already is not done twice: a store that was away for
+        days has made a schedule's runs wait, and one will do."""
+        same = next((each for each in self._jobs if _is_same(each, job)), None)
+        if same is None:
+            self._jobs.append(job)
+        else:
+            same.done.add_done_callback(partial(_pass_on, job.done))
 
     def abandon(self, error: ReplicatorError) -> None:
         """Nothing is done any more."""
@@ -117,11 +130,12 @@ class Upkeep:
         return max(0.0, self._log_due - now) if self._log_due is not None else None
 
     def _do(self, job: Job, capture: Capture) -> None:
+        arguments = job.arguments
         work: dict[str, Callable[[], dict[str, Any]]] = {
-            FULL: lambda: self._full(capture),
-            INCREMENTAL: lambda: self._incremental(capture),
+            FULL: lambda: self._full_asked(capture, arguments),
+            INCREMENTAL: lambda: self._incremental(capture, _making(arguments)),
             LOG: self._logs,
-            PRUNE: lambda: self._makers.prune(job.arguments),
+            PRUNE: lambda: self._prune(arguments),
         }
         try:
             self._confirm()
@@ -141,8 +155,20 @@ class Upkeep:
 
     # --- what is done ----------------------------------------------------------------------------------
 
-    def _full(self, capture: Capture) -> dict[str, Any]:
-        result = self._makers.full.run(capture)
+    def _full_asked(self, capture: Capture, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """One by hand does not make a full store fuller. A scheduled one does: it lets an older one go."""
+        limit = self._policy().max_bytes
+        if limit is not None and "schedule" not in arguments:
+            used = sum(each.size for each in self._store.list(""))
+            if used >= limit:
+                raise ReplicatorError(
+                    f"{self._store.url} holds {format_size(used)}, and may hold {format_size(limit)}",
+                    hint="see `prune --dry-run` for what is kept and why; scheduled backups go on",
+                )
+        return self._full(capture, _making(arguments))
+
+    def _full(self, capture: Capture, making: Making = AS_USUAL) -> dict[str, Any]:
+        result = self._makers.full.run(capture, making)
         position = result.position
         self._marks.store(
             self._store.url, protected=position, unprotected_since=0, last_full=self._clock.wall(),
@@ -150,6 +176,7 @@ class Upkeep:
         )  # fmt: skip
         self._ship.rejoin(position.generation, position.txid)
         self._cuts.add(position.txid)
+        self._makers.catalogue.update()
         return {
             "type": FULL,
             "backup": result.backup_id,
@@ -160,17 +187,18 @@ class Upkeep:
             "note": None,
         }
 
-    def _incremental(self, capture: Capture) -> dict[str, Any]:
+    def _incremental(self, capture: Capture, making: Making) -> dict[str, Any]:
         try:
             parent = self._parent()
-            result = self._makers.incremental.run(capture, parent)
+            result = self._makers.incremental.run(capture, parent, making)
         except NoParent as exc:
             log.info("incremental.became-full", extra={"store": self._store.url, "reason": str(exc)})
-            return {**self._full(capture), "note": f"a full backup was made instead: {exc}"}
+            return {**self._full(capture, making), "note": f"a full backup was made instead: {exc}"}
         manifest = result.manifest
         if manifest is not None:
             self._cuts.add(manifest.txid)
             self._marks.store(self._store.url, last_incremental=self._clock.wall())
+            self._makers.catalogue.update()
         return {
             "type": INCREMENTAL,
             "backup": manifest.name.backup_id if manifest is not None else None,
@@ -193,6 +221,13 @@ class Upkeep:
         if found is None:
             raise NoParent("there is no backup of this generation")
         return found
+
+    def _prune(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        pruned = self._makers.prune.run(before=arguments.get("before"))
+        self._marks.store(self._store.url, last_prune=self._clock.wall(), over=pruned.plan.bytes_over)
+        if pruned.deleted:
+            self._makers.catalogue.update()
+        return document(pruned)
 
     def _archive_in_time(self, now: float) -> None:
         try:
@@ -226,3 +261,20 @@ class Upkeep:
             "stored_bytes": done.bytes_out,
             "note": None,
         }
+
+
+def _is_same(one: Job, other: Job) -> bool:
+    return (one.kind, one.arguments) == (other.kind, other.arguments)
+
+
+def _pass_on(to: Future[dict[str, Any]], done: Future[dict[str, Any]]) -> None:
+    error = done.exception()
+    if error is not None:
+        to.set_exception(error)
+    else:
+        to.set_result(done.result())
+
+
+def _making(arguments: Mapping[str, Any]) -> Making:
+    """What a schedule has otherwise than the settings for all."""
+    return Making(arguments.get("compress"), arguments.get("verify"))

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from replicator.backup.earlier import Earlier, missing_packs, newest_of_month
+from replicator.backup.making import AS_USUAL, Making
 from replicator.backup.packs import PackWriter, put_once
 from replicator.clock import Clock
 from replicator.core.checksum import pages_checksum
@@ -89,6 +90,7 @@ class _Work:
     page_size: int
     chunk_bytes: int
     compression: Compression
+    verification: bool
     hashes: str
     hash_key: bytes | None
     chunks_new: int = 0
@@ -153,17 +155,19 @@ class FullBackup:
         self._trouble = trouble
         self._stop = stop
 
-    def run(self, followed: Followed) -> FullResult:
+    def run(self, followed: Followed, making: Making = AS_USUAL) -> FullResult:
         """Make one. Raises StoreError (try again), ContentDiffers, SourceError, or Interrupted."""
         began = self._clock.now()
         with followed.collecting_touched() as touched:
             with followed.hold_still() as moment:
                 tip = moment.tip
-            work = self._begin(followed, moment)
+            work = self._begin(followed, moment, making)
             self._read_at_leisure(work, tip.pages, touched)
             moment = self._read_the_rest(work, touched)
         if month_of(moment.tip.observed) != month_of(tip.observed) and work.earlier.packs:
-            return self.run(followed)  # the month turned: what lies in last month's packs has to be stored
+            return self.run(
+                followed, making
+            )  # the month turned: what lies in last month's packs has to be stored
         manifest = self._commit(work, moment)
         seconds = self._clock.now() - began
         log.info(
@@ -182,7 +186,7 @@ class FullBackup:
             seconds,
         )  # fmt: skip
 
-    def _begin(self, followed: Followed, moment: Moment) -> _Work:
+    def _begin(self, followed: Followed, moment: Moment, making: Making) -> _Work:
         tip, lineage = moment.tip, moment.lineage
         chunk_bytes = chunk_bytes_for(lineage.page_size)
         dedup = self._dedup()
@@ -198,7 +202,8 @@ class FullBackup:
         )  # fmt: skip
         table = ChunkTable(-(-tip.pages * lineage.page_size // chunk_bytes))
         return _Work(
-            followed, table, earlier, writer, lineage.page_size, chunk_bytes, lineage.compression, hashes,
+            followed, table, earlier, writer, lineage.page_size, chunk_bytes,
+            making.compression(lineage.compression), making.verification(self._verification), hashes,
             None if dedup is None else dedup.secret,
         )  # fmt: skip
 
@@ -300,11 +305,11 @@ class FullBackup:
             raise ObjectNotFound(
                 missing[0], hint="a pack of this full backup was deleted or cut off meanwhile"
             )
-        if self._verification:
+        if work.verification:
             work.writer.read_back()
         self._confirm()
-        self._put_manifest(manifest)
-        if self._verification:
+        self._put_manifest(manifest, verification=work.verification)
+        if work.verification:
             note_event(self._store, EventRecord(manifest.name.backup_id, "checksummed", self._clock.wall()))
         if running.base_checksum is None and not self._state.remember_base(generation, base):
             raise ContentDiffers("the generation ended while its full backup was put")
@@ -346,10 +351,10 @@ class FullBackup:
             tables=tuple(placed),
         )
 
-    def _put_manifest(self, manifest: Manifest) -> None:
+    def _put_manifest(self, manifest: Manifest, *, verification: bool) -> None:
         name = str(manifest.name)
         try:
-            put_once(self._store, name, encode_manifest(manifest), verification=self._verification)
+            put_once(self._store, name, encode_manifest(manifest), verification=verification)
         except ObjectExists:
             # A full of the same position is there already: one of ours holds the same database.
             theirs = decode_manifest(self._store.get(name), name)

@@ -16,10 +16,12 @@ from itertools import islice
 
 from replicator.backup.earlier import missing_packs
 from replicator.backup.full import ContentDiffers
+from replicator.backup.making import AS_USUAL, Making
 from replicator.backup.packs import PackWriter, put_once
 from replicator.clock import Clock
 from replicator.core.changed_pages import ChangedPages
 from replicator.core.checksum import page_hash, short_hash
+from replicator.core.codec import Compression
 from replicator.core.errors import Interrupted, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import FRAME_BYTES, Incremental, PageFrame, encode_incremental, page_tables
@@ -62,6 +64,8 @@ class _Work:
     parent: Manifest | Incremental
     lineage: Lineage
     writer: PackWriter
+    compression: Compression
+    verification: bool
     frames: list[PageFrame]
     plain_bytes: int = 0
 
@@ -92,7 +96,9 @@ class IncrementalBackup:
         self._verification = verification
         self._stop = stop
 
-    def run(self, followed: Followed, parent: Manifest | Incremental) -> IncrementalResult:
+    def run(
+        self, followed: Followed, parent: Manifest | Incremental, making: Making = AS_USUAL
+    ) -> IncrementalResult:
         """Make one that lies on *parent*. Raises NoParent where what changed since is not known, ContentDiffers,
         StoreError, SourceError, or Interrupted."""
         began = self._clock.now()
@@ -108,12 +114,15 @@ class IncrementalBackup:
             lambda: str(PackName(time, lineage.generation, tip.txid, secrets.token_hex(8), INCREMENTAL)),
             require=followed.require_followed, trouble=self._trouble, stop=self._stop,
         )  # fmt: skip
-        work = _Work(followed, parent, lineage, writer, [])
+        work = _Work(
+            followed, parent, lineage, writer,
+            making.compression(lineage.compression), making.verification(self._verification), [],
+        )  # fmt: skip
         moment = self._read(work, changed, tip.pages)
         manifest = self._manifest(work, moment)
-        if self._verification:
+        if work.verification:
             writer.read_back()
-        self._put(manifest)
+        self._put(manifest, verification=work.verification)
         seconds = self._clock.now() - began
         log.info(
             "incremental.stored",
@@ -191,7 +200,7 @@ class IncrementalBackup:
             raise ContentDiffers("the generation ended while its incremental backup was made")
         tables: list[TableUse] = []
         for table in page_tables(work.frames):
-            frame = writer.add(encode_frame(table, lineage.compression), len(table))
+            frame = writer.add(encode_frame(table, work.compression), len(table))
             tables.append(TableUse(frame, table_digest(table)))
             writer.relieve()
         writer.flush()
@@ -217,14 +226,14 @@ class IncrementalBackup:
             tables=tuple(tables),
         )
 
-    def _put(self, manifest: Incremental) -> None:
+    def _put(self, manifest: Incremental, *, verification: bool) -> None:
         """Confirm the packs, put the manifest: only now the backup exists."""
         if missing := missing_packs(self._store, manifest.packs):
             raise ObjectNotFound(missing[0], hint="a pack of this backup was deleted or cut off meanwhile")
         self._confirm()
         name, encoded = str(manifest.name), encode_incremental(manifest)
-        put_once(self._store, name, encoded, verification=self._verification)
-        if self._verification:
+        put_once(self._store, name, encoded, verification=verification)
+        if verification:
             note_event(self._store, EventRecord(manifest.name.backup_id, "checksummed", self._clock.wall()))
 
 
@@ -233,7 +242,7 @@ def _keep(work: _Work, pages: list[tuple[int, bytes]]) -> None:
     if not pages:
         return
     plain = b"".join([page for _, page in pages])
-    frame = work.writer.add(encode_frame(plain, work.lineage.compression), len(plain))
+    frame = work.writer.add(encode_frame(plain, work.compression), len(plain))
     hashes = tuple(short_hash(page_hash(pgno, page)) for pgno, page in pages)
     work.frames.append(PageFrame(frame, tuple(pgno for pgno, _ in pages), hashes))
     work.plain_bytes += len(plain)

@@ -117,6 +117,20 @@ def find_databases(database: str | None, state: str | None, config_path: str | N
     return [replace(found, state=state) if state else found]
 
 
+def find_database(source: str, config_path: str | None, state: str | None = None) -> DatabaseConfig | None:
+    """The database that SOURCE means, with its stores; None where it is a store."""
+    if not source or "://" in source:
+        return None
+    config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
+    found = config.find(source) if config is not None else None
+    if found is None and not os.path.isdir(source):
+        folder = state or default_state_folder(source)
+        told = (read_status(folder) or {}).get("stores") or []
+        if told:
+            found = database_at(source, tuple(str(each["url"]) for each in told))
+    return replace(found, state=state) if found is not None and state else found
+
+
 def database_at(path: str, stores: tuple[str, ...] = (), state: str | None = None) -> DatabaseConfig:
     """A database that was named on the command line, with its stores, if any."""
     from replicator.config import DatabaseConfig, read_environment

@@ -6,17 +6,12 @@ from typing import Any
 
 import click
 
-from replicator.agent import Agent
 from replicator.cli import asked
 from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, screen_of, size_text
+from replicator.cli.through import tell_failure, through_agent
 from replicator.config import DatabaseConfig
-from replicator.control import ask_agent
-from replicator.core.errors import UsageError
-from replicator.files import lock_holder
 from replicator.upkeep import FULL, INCREMENTAL, LOG
-
-SHIP_SECONDS = 8.0
 
 
 @click.command("backup", cls=Verb)
@@ -37,42 +32,22 @@ def backup(ctx: click.Context, kind: str, database: str | None, config: str | No
     screen = screen_of(ctx)
     code = 0
     for each in asked.find_databases(database, state, config):
-        code = max(code, _tell(screen, each, _ask(screen, each, kind)))
+        code = max(code, _tell(screen, each, through_agent(screen, each, "backup", {"type": kind})))
     return code
-
-
-def _ask(screen: Screen, database: DatabaseConfig, kind: str) -> dict[str, Any]:
-    if lock_holder(f"{database.state_folder}/lock") is not None:
-        return ask_agent(database.state_folder, database.path, "backup", {"type": kind}, tell=screen.say)
-    if not database.stores:
-        raise UsageError(
-            f"no agent runs on {database.path}, and no store is given for it",
-            hint="name it in the configuration",
-        )
-    agent = Agent([database])
-    with agent:
-        agent.wait_captured_and_shipped()
-        found = agent.ask(database.path, kind, tell=screen.say)
-        agent.stop(ship_seconds=SHIP_SECONDS)
-    return found
 
 
 def _tell(screen: Screen, database: DatabaseConfig, found: dict[str, Any]) -> int:
     if screen.json:
         screen.document({"kind": "replicator-backup", "database": database.path, **found})
-    failed = 0
+    code = 0
     for url, outcome in found["stores"].items():
-        if "error" in outcome:
-            failed = 3
-            if not screen.json:
-                screen.result(f"{url}: FAILED: {outcome['error']}")
-                if outcome.get("hint"):
-                    screen.result(f"  hint: {outcome['hint']}")
+        if tell_failure(screen, url, outcome):
+            code = 3
         elif not screen.json:
             screen.result(f"{url}: {_line(outcome)}")
             if outcome.get("note"):
                 screen.note(outcome["note"])
-    return failed
+    return code
 
 
 def _line(outcome: dict[str, Any]) -> str:

@@ -78,10 +78,9 @@ class DatabaseConfig:
     def state_folder(self) -> str:
         return self.state or default_state_folder(self.path)
 
-    @property
-    def policy(self) -> Policy:
-        """How long what is kept: the schedules' own numbers come first."""
-        return policy_with(self.retention, self.schedules)
+    def policy(self, schedules: Iterable[Schedule]) -> Policy:
+        """How long what is kept: the numbers of *schedules* come first, those of the configuration or by hand."""
+        return policy_with(self.retention, schedules)
 
     @property
     def follow(self) -> FollowSettings:

@@ -134,5 +134,9 @@ class ProofFailed(ReplicatorError):
     exit_code = 13
 
 
+class ClockWrong(ReplicatorError):
+    """Ages mean nothing: this machine's clock and a store's differ, or what was recorded lies ahead of ours."""
+
+
 class Interrupted(ReplicatorError):
     exit_code = 130

@@ -1,0 +1,181 @@
+"""``prune``: delete what the policy no longer promises; the plan first, with a reason for every object."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from replicator import prune as pruning
+from replicator.cli import asked
+from replicator.cli.frame import Verb
+from replicator.cli.screen import Screen, confirm, count_text, screen_of, size_text
+from replicator.cli.through import agent_runs, tell_failure, through_agent
+from replicator.clock import Clock
+from replicator.config import DatabaseConfig
+from replicator.core.errors import OwnershipLost, ReplicatorError
+from replicator.core.times import format_time, parse_time
+from replicator.enlist import enlist, lease_text, newest_lease
+from replicator.keys import HeldKeys
+from replicator.repository import Manifests
+from replicator.scheduler import kept_schedules
+from replicator.state import StateFolder
+from replicator.store import connect
+from replicator.store.sealed import SealedStore
+
+
+@click.command("prune", cls=Verb)
+@click.argument("source")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Only say what would be deleted, and why the rest is kept."
+)
+@click.option("--before", metavar="T", help="Delete, too, whatever lets a state before T be restored.")
+@click.option("--take-over", is_flag=True, help="SOURCE's agent is gone for good: take its place.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--config", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
+@click.option("--state", metavar="DIR", help="State folder of the agent; beside the database.")
+@click.pass_context
+def prune(
+    ctx: click.Context, source: str, dry_run: bool, before: str | None, take_over: bool, yes: bool,
+    config: str | None, state: str | None,
+) -> int:  # fmt: skip
+    """Delete from every store of SOURCE, a database or the URL of one store, what its retention no longer promises.
+
+    The agent does this after each scheduled backup. Only who writes to a store deletes there: an agent that runs is
+    asked; where none does, its place is taken for the while. Nothing is deleted while the clocks differ by more than
+    ten minutes. What a store does not let go of, such as an object lock, is told of and is no failure. With --before
+    also what is still promised or pinned goes, but never the newest chain. Deleted from an object store that keeps
+    versions, or from an SSD, bytes may be there for longer: only with encryption is what was under a key that nothing
+    needs any more gone for certain. Exit code 3 if some store failed. JSON: `replicator-prune` {source, stores {url:
+    {dry_run, kept [{name, reason}], deleted [{name, reason}], refused [{name, reason}], bytes_kept, bytes_deleted,
+    bytes_over, windows_before, windows_after, note} or {error, hint, exit_code}}}.
+    """
+    screen = screen_of(ctx)
+    known = asked.find_database(source, config, state)
+    database = known or asked.database_at(source, (source,), state)
+    until = _time(screen, before)
+    plans = {url: _plan(url, database, until) for url in database.stores}
+    if dry_run:
+        return _tell(screen, source, plans, verbose=True)
+    confirm(screen, "\n".join(_summary(plans)), yes=yes)
+    if known is not None and agent_runs(known):
+        done = through_agent(screen, known, "prune", {"before": until})["stores"]
+    else:
+        done = {url: _alone(url, known, database, until, take_over) for url in database.stores}
+    return _tell(screen, source, done, verbose=False)
+
+
+def _time(screen: Screen, text: str | None) -> int | None:
+    if text is None:
+        return None
+    parsed = parse_time(text, asked.wall_now())
+    screen.say(f"before {format_time(parsed.micros)}" + (" (UTC assumed)" if parsed.zone_assumed else ""))
+    return parsed.micros
+
+
+def _pruner(store: SealedStore, database: DatabaseConfig) -> pruning.Prune:
+    clock = Clock()
+    path = StateFolder(database.state_folder).schedules_path
+    schedules = kept_schedules(path, database.schedules, clock).schedules
+    return pruning.Prune(store, clock, Manifests(), policy=lambda: database.policy(schedules))
+
+
+def _plan(url: str, database: DatabaseConfig, before: int | None) -> dict[str, Any]:
+    try:
+        store = asked.opened(url, database)
+        return pruning.document(_pruner(store, database).run(before=before, dry=True))
+    except ReplicatorError as exc:
+        return {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+
+
+def _alone(
+    url: str, known: DatabaseConfig | None, database: DatabaseConfig, before: int | None, take_over: bool
+) -> dict[str, Any]:
+    """As the agent of that database, which does not run; or where its state is not here, in its place."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="replicator-prune-") as scratch:
+            if known is None and not take_over:
+                _require_nobody(asked.opened(url, database))
+            state = StateFolder(known.state_folder if known is not None else scratch)
+            state.open()
+            try:
+                keys = HeldKeys(database.encryption, state.keys_path)
+                keys.open()
+                store = SealedStore(connect(url), keys)
+                enlist(store, state, keys, Clock(), take_over=take_over)
+                return pruning.document(_pruner(store, database).run(before=before))
+            finally:
+                state.close()
+    except ReplicatorError as exc:
+        return {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+
+
+def _require_nobody(store: SealedStore) -> None:
+    lease = newest_lease(store)
+    if lease is not None:
+        raise OwnershipLost(
+            f"an agent writes to {store.url}: {lease_text(lease)}",
+            hint="give the database instead of the URL, on the agent's machine; if that agent is gone for good, "
+            "--take-over takes its place",
+        )
+
+
+# --- what is told --------------------------------------------------------------------------------------
+
+
+def _summary(plans: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for url, plan in plans.items():
+        if "error" in plan:
+            yield f"{url}: {plan['error']}"
+        else:
+            count = count_text(len(plan["deleted"]), "object")
+            yield f"{url}: deletes {count} ({size_text(plan['bytes_deleted'])}), keeps {len(plan['kept']):,}"
+
+
+def _tell(screen: Screen, source: str, found: Mapping[str, Mapping[str, Any]], *, verbose: bool) -> int:
+    if screen.json:
+        screen.document({"kind": "replicator-prune", "source": source, "stores": dict(found)})
+    failed = [url for url, outcome in found.items() if tell_failure(screen, url, outcome)]
+    for url, outcome in found.items():
+        if url in failed:
+            continue
+        if not screen.json:
+            for line in _lines(url, outcome, verbose=verbose):
+                screen.result(line)
+        if outcome.get("note"):
+            screen.note(outcome["note"])
+    if len(failed) == len(found) and failed:
+        return int(found[failed[0]]["exit_code"])
+    return 3 if failed else 0
+
+
+def _lines(url: str, outcome: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
+    would = "would delete" if outcome["dry_run"] else "deleted"
+    deleted = count_text(len(outcome["deleted"]), "object")
+    yield (
+        f"{url}: {would} {deleted} ({size_text(outcome['bytes_deleted'])}), "
+        f"kept {len(outcome['kept']):,} ({size_text(outcome['bytes_kept'])})"
+    )
+    for each in outcome["refused"]:
+        yield f"  the store keeps {each['name']}: {each['reason']}"
+    if outcome["bytes_over"]:
+        yield f"  {size_text(outcome['bytes_over'])} more than it may hold, with all gone that may go"
+    if not verbose:
+        return
+    yield from _grouped("delete", outcome["deleted"])
+    yield from _grouped("keep", outcome["kept"])
+    for word, key in (("before", "windows_before"), ("after", "windows_after")):
+        for window in outcome[key]:
+            for each in window["stretches"]:
+                yield f"  restorable {word}: {window['generation']} {each['from']} to {each['until']}"
+
+
+def _grouped(word: str, entries: list[dict[str, str]]) -> Iterator[str]:
+    """One line for neighbours with the same reason: a tail has hundreds of segments."""
+    for reason, group in itertools.groupby(entries, lambda each: each["reason"]):
+        names = [each["name"] for each in group]
+        what = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names):,} objects)"
+        yield f"  {word} {what}: {reason}"
