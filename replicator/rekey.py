@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from replicator.core.errors import Interrupted, ObjectNotFound, StoreDenied
+from replicator.core.names import METADATA
 from replicator.store.sealed import SealedStore
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def _one(store: SealedStore, name: str, active: str) -> tuple[int, int]:
         return 0, 0  # pruned meanwhile
     except StoreDenied as exc:
         log.warning("object.kept", extra={"store": store.url, "key": name, "error": str(exc)})
+        if name == METADATA:
+            return 0, 0  # it could not be replaced, and the next pass would find it as it is, for ever
         return 1, 1
     return 1, 0
 

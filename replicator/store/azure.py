@@ -24,6 +24,7 @@ from replicator.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from replicator.core.times import micros_of
 from replicator.store.azure_settings import WHERE_CREDENTIALS_GO, Access, read_access, read_place
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
@@ -32,6 +33,7 @@ from replicator.store.cloud_wire import (
     http_error,
     network_error,
     new_session,
+    no_time,
     require_sdk,
     without_secrets,
 )
@@ -40,7 +42,7 @@ from replicator.store.contract import is_probe
 if TYPE_CHECKING:
     import requests
     from azure.core.exceptions import HttpResponseError
-    from azure.storage.blob import ContainerClient
+    from azure.storage.blob import BlobProperties, ContainerClient
 
 # Beyond this a blob goes in blocks: a request that breaks costs this much again and no more. The service takes
 # 50,000 of them, so objects may have 390 GiB.
@@ -115,23 +117,40 @@ class AzureStore:
         with contextlib.suppress(ObjectNotFound), self._errors("delete", name):
             self._opened().delete_blob(self._prefix + name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        with self._errors("replace", name):
+            self._upload(name, data, once=False)
+
+    def modified(self, name: str) -> int:
+        """In whole seconds."""
+        blob = self._look(name)
+        if blob is None:
+            raise ObjectNotFound(name)
+        if blob.last_modified is None:
+            raise no_time(self.url, name)
+        return micros_of(blob.last_modified)
+
     def _put(self, name: str, data: bytes) -> None:
+        with self._errors("write", name):
+            self._upload(name, data, once=True)
+
+    def _upload(self, name: str, data: bytes, *, once: bool) -> None:
         from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
-        with self._errors("write", name):
-            blob = self._opened().get_blob_client(self._prefix + name)
-            if len(data) <= BLOCK_BYTES:
-                blob.upload_blob(data, length=len(data), overwrite=False)
-                return
-            # All of one length, as the service wants them, also beside those of another attempt.
-            attempt = secrets.token_hex(8)
-            blocks = [f"{attempt}-{number:06d}" for number in range(-(-len(data) // BLOCK_BYTES))]
-            for number, block in enumerate(blocks):
-                blob.stage_block(block, data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
-            blob.commit_block_list(
-                [BlobBlock(block) for block in blocks], match_condition=MatchConditions.IfMissing
-            )
+        blob = self._opened().get_blob_client(self._prefix + name)
+        if len(data) <= BLOCK_BYTES:
+            blob.upload_blob(data, length=len(data), overwrite=not once)
+            return
+        # All of one length, as the service wants them, also beside those of another attempt.
+        attempt = secrets.token_hex(8)
+        blocks = [f"{attempt}-{number:06d}" for number in range(-(-len(data) // BLOCK_BYTES))]
+        for number, block in enumerate(blocks):
+            blob.stage_block(block, data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+        blob.commit_block_list(
+            [BlobBlock(block) for block in blocks],
+            match_condition=MatchConditions.IfMissing if once else None,
+        )
 
     def _part(self, name: str, offset: int, length: int) -> bytes:
         """What there is of the span, which may be nothing."""
@@ -147,8 +166,13 @@ class AzureStore:
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""
+        blob = self._look(name)
+        return None if blob is None else int(blob.size)
+
+    def _look(self, name: str) -> BlobProperties | None:
+        """What the service says of an object; None where there is no such object."""
         with contextlib.suppress(ObjectNotFound), self._errors("look at", name):
-            return int(self._opened().get_blob_client(self._prefix + name).get_blob_properties().size)
+            return self._opened().get_blob_client(self._prefix + name).get_blob_properties()
         return None
 
     # --- the client
@@ -240,18 +264,18 @@ class AzureStore:
         status, code = exc.status_code or 0, str(getattr(code, "value", code))
         told = without_secrets(exc.message)
         if status == 404:
-            if "container" in code.lower() or doing in ("write", "list"):
+            if "container" in code.lower() or doing in ("write", "replace", "list"):
                 return StoreDenied(
                     f"{what}: there is no container {self._container}", hint="create it, or correct the URL"
                 )
             return ObjectNotFound(name)
-        if doing == "write":
-            # Immutable, or leased: it is there.
-            if status == 412 or code in ("BlobAlreadyExists", "BlobImmutableDueToPolicy"):
-                return ObjectExists(name)
-            # Whoever commits a blob drops everybody's blocks of it.
-            if code == "InvalidBlockList":
-                return StoreUnavailable(f"{what}: another put of this name came first")
+        # Immutable, or leased: it is there.
+        taken = status == 412 or code in ("BlobAlreadyExists", "BlobImmutableDueToPolicy")
+        if doing == "write" and taken:
+            return ObjectExists(name)
+        # Whoever commits a blob drops everybody's blocks of it.
+        if code == "InvalidBlockList":
+            return StoreUnavailable(f"{what}: another put of this name came first")
         if code == "BlobImmutableDueToPolicy":
             return StoreDenied(f"{what}: a policy keeps it", hint="it can go when its retention is over")
         if status in (401, 403):

@@ -28,6 +28,7 @@ from replicator.core.errors import (
     StoreDenied,
     StoreUnavailable,
 )
+from replicator.core.times import micros_of
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
@@ -37,6 +38,7 @@ from replicator.store.cloud_wire import (
     http_error,
     network_error,
     new_session,
+    no_time,
     require_sdk,
     without_secrets,
 )
@@ -144,7 +146,19 @@ class GcsStore:
         with contextlib.suppress(ObjectNotFound), self._errors(f"cannot delete {name}", name):
             self._bucket().delete_blob(self._prefix + name, **self._once())
 
-    def _put(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes) -> None:
+        """The service takes about one a second of a name."""
+        self._put(name, data, once=False)
+
+    def modified(self, name: str) -> int:
+        blob = self._look(name)
+        if blob is None:
+            raise ObjectNotFound(name)
+        if blob.updated is None:
+            raise no_time(self.url, name)
+        return micros_of(blob.updated)
+
+    def _put(self, name: str, data: bytes, *, once: bool = True) -> None:
         """One request, metadata and bytes. The SDK's own upload changes to another protocol above 8 MiB."""
         import google_crc32c
         from google.api_core.exceptions import from_http_response
@@ -161,7 +175,8 @@ class GcsStore:
             client = self._opened()
             answer = self._session.post(
                 f"{client.api_endpoint}/upload/storage/v1/b/{quote(self._bucket_name, safe='')}/o",
-                params={"uploadType": "multipart", "ifGenerationMatch": "0", "fields": "name"},
+                params={"uploadType": "multipart", "fields": "name"}
+                | ({"ifGenerationMatch": "0"} if once else {}),
                 headers={"content-type": f'multipart/related; boundary="{boundary}"'},
                 data=Pieces(head.encode(), data, f"\r\n--{boundary}--".encode()),
                 timeout=(CONNECT_SECONDS, IDLE_SECONDS),
@@ -200,11 +215,16 @@ class GcsStore:
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""
+        blob = self._look(name)
+        return None if blob is None else int(blob.size)
+
+    def _look(self, name: str) -> Any:
+        """What the service says of an object; None where there is no such object."""
         with self._errors(f"cannot look at {name}", name):
             blob = self._bucket().get_blob(self._prefix + name, **self._once())
             if blob is None:
                 self._require_bucket()
-            return None if blob is None else int(blob.size)
+            return blob
 
     def _require_bucket(self) -> None:
         """Not found may mean the bucket, and not every server says which. Listing needs no right beyond ours."""

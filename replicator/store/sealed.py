@@ -2,7 +2,7 @@
 
 Above this wrapper nobody knows of encryption: units, manifests and records are what they are in a plain repository.
 Nor of revisions: an object that was sealed anew under another key is stored as `….r2.…`, and called what it was before;
-the highest revision counts.
+the highest revision counts. ``metadata.json``, which is replaced, has none.
 It lies over the retries, so all attempts of one put send the same bytes. A put that is made again later seals anew;
 whoever meets his own object then reads it, and compares what is in it (ship/adopt.py).
 """
@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 from replicator.core.catalogue import Listed
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.core.key_ring import KeyRing, Root
-from replicator.core.names import KeyName, sealed_kind, split_revision, with_revision
+from replicator.core.names import METADATA, KeyName, sealed_kind, split_revision, with_revision
 from replicator.core.seal import (
     HEADER_SIZE,
     SALT_SIZE,
@@ -71,10 +71,7 @@ class SealedStore:
 
     def put(self, name: str, data: bytes) -> None:
         kind = self._kind(name)
-        if kind is None:
-            self.plain.put(name, data)
-        else:
-            self._put_sealed(name, data, kind)
+        self.plain.put(name, data if kind is None else self._sealed(name, data, kind))
 
     def get(self, name: str) -> bytes:
         kind = self._kind(name)
@@ -106,6 +103,15 @@ class SealedStore:
     def delete(self, name: str) -> None:
         self.plain.delete(self._revised.get(name, name))
 
+    def replace(self, name: str, data: bytes) -> None:
+        kind = self._kind(name)
+        self.plain.replace(name, data if kind is None else self._sealed(name, data, kind))
+
+    def modified(self, name: str) -> int:
+        if self._kind(name) is None:
+            return self.plain.modified(name)
+        return self._of_revision(name, self.plain.modified)
+
     def key_of(self, name: str) -> str | None:
         """Which key an object is sealed with; None of one that is not sealed."""
         if self._kind(name) is None:
@@ -114,15 +120,19 @@ class SealedStore:
 
     def seal_anew(self, name: str) -> None:
         """Put *name* once more, as the next revision, under the active key, and delete the one before when the new one
-        was read back. Raises StoreDenied where nothing may be deleted; then both are there, and the new one counts."""
+        was read back. Raises StoreDenied where nothing may be deleted; then both are there, and the new one counts.
+        METADATA is replaced, or stays where that is denied."""
         kind = self._kind(name)
         assert kind is not None
         content = self.get(name)
+        if name == METADATA:
+            self.replace(name, content)
+            return
         before = self._revised.get(name, name)
         number = split_revision(before)[1] + 1
         stored = with_revision(name, number)
         with contextlib.suppress(ObjectExists):  # an attempt before this one came as far
-            self._put_sealed(stored, content, kind)
+            self.plain.put(stored, self._sealed(stored, content, kind))
         if self._unseal(stored, self.plain.get(stored), kind) != content:
             raise ObjectCorrupt(f"{self.url} does not give {stored} back as it was put", name=stored)
         self._revised[name] = stored
@@ -144,6 +154,8 @@ class SealedStore:
             exc.name = name  # whoever asked knows no other
             raise
         except ObjectNotFound:
+            if name == METADATA:
+                raise
             stem = name.rpartition(".")[0] + "."
             for _ in self.list(stem):
                 pass  # takes note of revisions
@@ -159,16 +171,16 @@ class SealedStore:
         kind = None if is_probe(name) else sealed_kind(name)
         return kind if kind is not None and self._keys.ring() is not None else None
 
-    def _put_sealed(self, stored: str, data: bytes, kind: int) -> None:
+    def _sealed(self, stored: str, data: bytes, kind: int) -> bytes:
+        """What is to be put as *stored*; what it takes to open it is in the store by then."""
         ring = self._keys.ring()
         assert ring is not None
         self._publish(ring)
         root = ring.active
-        sealed = seal(
+        return seal(
             data, stored, kind=kind, key_id=bytes.fromhex(root.key_id), root=root.secret,
             salt=secrets.token_bytes(SALT_SIZE),
         )  # fmt: skip
-        self.plain.put(stored, sealed)
 
     def _unseal(self, stored: str, data: bytes, kind: int) -> bytes:
         return unseal(data, stored, kind, lambda key_id: self._root(stored, key_id))
@@ -195,6 +207,8 @@ class SealedStore:
             found = self._headers.get(name)
         if found is None:
             found = parse_header(self.plain.get_range(name, 0, HEADER_SIZE), name)
+            if name == METADATA:
+                return found  # the next one it has is another
             with self._lock:
                 self._headers[name] = found
                 while len(self._headers) > HEADERS_KEPT:
