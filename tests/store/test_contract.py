@@ -28,6 +28,7 @@ from replicator.store.limits import Bandwidth, FewAtATime
 from replicator.store.observe import ObservedStore
 from replicator.store.patience import PatientStore
 from replicator.store.retry import RetryingStore
+from replicator.store.store_clock import clock_difference
 from replicator.store.trial import Trial, try_store
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tests.support.servers import azure, gcs, s3, sftp
@@ -346,6 +347,15 @@ def test_a_store_tells_when_an_object_was_written(store: Store) -> None:
     with pytest.raises(ObjectNotFound) as caught:
         store.modified("a/c")
     assert "a/c" == caught.value.name
+
+
+def test_the_clock_of_a_store_can_be_compared(store: Store) -> None:
+    """It is this machine's here, whichever server asks it; whole seconds seem up to one behind. No probe stays."""
+    found = clock_difference(store, Clock().wall)
+
+    assert found is not None
+    assert -1.5 < found < 0.5
+    assert [] == list(store.list(PROBES))
 
 
 def test_a_big_object_is_whole(store: Store) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from replicator.clock import Clock
 from replicator.core.catalogue import Listed
 from replicator.core.errors import (
     ConfigError,
@@ -32,6 +33,7 @@ from replicator.core.errors import (
 )
 from replicator.store import sftp_connection, sftp_session
 from replicator.store.sftp import SftpStore, open_sftp
+from replicator.store.store_clock import clock_difference
 from tests.support.servers.sftp import (
     PASSWORD,
     SftpServer,
@@ -462,6 +464,7 @@ def test_the_time_of_an_object_is_that_of_its_file(servers: Servers) -> None:
             with pytest.raises(StoreDenied, match="does not say when a/b was written") as caught:
                 store.modified("a/b")
             assert caught.value.hint
+            assert clock_difference(store, Clock().wall) is None
 
 
 @pytest.mark.parametrize("mode", ["whole", "plain"])
