@@ -87,7 +87,7 @@ def mount_of(path: str) -> str:
 
 def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
     """Give *path* new content atomically; a reader sees the old or the new, whole."""
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    temporary = _temporary(os.path.dirname(path))
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     try:
         try:
@@ -145,7 +145,7 @@ def _publish_unnamed(folder: str, path: str, data: bytes) -> bool:
 
 
 def _publish_named(folder: str, path: str, data: bytes) -> None:
-    temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+    temporary = _temporary(folder)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     try:
         try:
@@ -162,6 +162,11 @@ def _publish_named(folder: str, path: str, data: bytes) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _temporary(folder: str) -> str:
+    """Begins with a dot, so that a store does not list what a kill leaves of it."""
+    return os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
 
 
 def _rename_once(source: str, target: str) -> None:

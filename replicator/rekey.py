@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from replicator.core.errors import Interrupted, ObjectNotFound, StoreDenied
+from replicator.core.names import METADATA
 from replicator.store.sealed import SealedStore
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ def _one(store: SealedStore, name: str, active: str) -> tuple[bool, bool]:
         return False, False  # pruned meanwhile
     except StoreDenied as exc:
         log.warning("object.kept", extra={"store": store.url, "key": name, "error": str(exc)})
+        if name == METADATA:
+            return (
+                False,
+                False,
+            )  # it could not be replaced, and the next pass would find it as it is, for ever
         return anew, True
     return anew, False
 

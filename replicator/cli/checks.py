@@ -235,6 +235,18 @@ def _trial(store: Store) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding(Level.OK, store.url, "put once, read, list and delete work")
+    if found.fixed is not None:
+        yield Finding(
+            Level.WARN, store.url, f"it may not replace: {found.fixed}",
+            "a way to run, see docs/OPERATIONS.md: only metadata.json is replaced, and nothing needs it",
+        )  # fmt: skip
+    if found.untimed is not None:
+        yield Finding(
+            Level.WARN,
+            store.url,
+            f"nobody can compare its clock with ours: {found.untimed}",
+            found.untimed.hint,
+        )
 
 
 def _repository(store: Store) -> Iterator[Finding]:

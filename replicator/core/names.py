@@ -191,9 +191,9 @@ def with_revision(name: str, number: int) -> str:
 
 
 def split_revision(stored: str) -> tuple[str, int]:
-    """The name that a stored one stands for, and which revision of it that is."""
+    """The name that a stored one stands for, and which revision of it that is. METADATA is replaced and has none."""
     match = _REVISED.fullmatch(stored)
-    if match is None or match["number"] == "1":
+    if match is None or match["number"] == "1" or match["stem"] + match["ending"] == METADATA:
         return stored, 1
     return match["stem"] + match["ending"], int(match["number"])
 

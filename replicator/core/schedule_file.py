@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from replicator.core.errors import ConfigError, UsageError
@@ -229,4 +230,8 @@ PRINTED = {
 }
 """What is followed where nobody says otherwise, as it would stand in a file."""
 
-DEFAULT_SCHEDULES = parse_schedules(PRINTED)
+DEFAULT_SCHEDULES = tuple(
+    # The settings for all say the same, and may be set otherwise.
+    replace(each, retention_days=None, compress=None, verify=None)
+    for each in parse_schedules(PRINTED)
+)

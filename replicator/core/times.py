@@ -104,12 +104,18 @@ def parse_compact(text: str) -> Micros:
         raise ValueError(f"{text!r} is not a compact time")
     year, month, day, hour, minute, second = (int(digits) for digits in found.groups())
     try:
-        micros = _micros(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
+        micros = micros_of(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
     except ValueError as error:
         raise ValueError(f"{text!r} is not a compact time: {error}") from error
     if micros < MICROS_MIN:
         raise ValueError(f"{text!r} is not a compact time: it lies before 1970")
     return micros
+
+
+def micros_of(moment: datetime) -> Micros:
+    """The time that *moment*, which has a zone, stands for; it may lie before 1970."""
+    # Integer division of the distance is exact; datetime.timestamp() is a float and is not.
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def day_folder(micros: Micros) -> str:
@@ -154,7 +160,7 @@ def _calendar_micros(found: re.Match[str], text: str) -> Micros:
     microsecond = int((found["fraction"] or "")[:6].ljust(6, "0"))
     # The constructor, since what datetime.fromisoformat accepts differs between versions of Python.
     try:
-        return _micros(datetime(year, month, day, hour, minute, second, microsecond, _zone(found["zone"])))
+        return micros_of(datetime(year, month, day, hour, minute, second, microsecond, _zone(found["zone"])))
     except ValueError as error:
         raise UsageError(f"{text!r} is not a time: {error}", hint=_HINT) from error
 
@@ -173,11 +179,6 @@ def _within_bounds(micros: Micros, text: str) -> Micros:
     if not MICROS_MIN <= micros <= MICROS_MAX:
         raise UsageError(f"{text!r} lies outside the years 1970 to 9999", hint=_HINT)
     return micros
-
-
-def _micros(moment: datetime) -> Micros:
-    # Integer division of the distance is exact; datetime.timestamp() is a float and is not.
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _utc(micros: Micros) -> datetime:

@@ -8,16 +8,11 @@ after a week. An object is durable when the request is answered.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import (
@@ -28,19 +23,18 @@ from replicator.core.errors import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
-    UsageError,
 )
+from replicator.core.times import micros_of
+from replicator.store.azure_settings import WHERE_CREDENTIALS_GO, Access, read_access, read_place
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
     PutOnce,
-    first_setting,
     http_error,
     network_error,
     new_session,
+    no_time,
     require_sdk,
-    shown,
-    split_url,
     without_secrets,
 )
 from replicator.store.contract import is_probe
@@ -48,130 +42,20 @@ from replicator.store.contract import is_probe
 if TYPE_CHECKING:
     import requests
     from azure.core.exceptions import HttpResponseError
-    from azure.storage.blob import ContainerClient
+    from azure.storage.blob import BlobProperties, ContainerClient
 
-FORM = "azure://account/container/prefix"
-WHERE_CREDENTIALS_GO = (
-    "set BACKUP_AZURE_CONNECTION_STRING, BACKUP_AZURE_ACCOUNT_KEY or BACKUP_AZURE_SAS_TOKEN "
-    "(or the same with _FILE), or give this machine a managed identity"
-)
 # Beyond this a blob goes in blocks: a request that breaks costs this much again and no more. The service takes
 # 50,000 of them, so objects may have 390 GiB.
 BLOCK_BYTES = 8 << 20
 # The service's own limit is 5,000; a page of it is a megabyte of XML.
 PAGE_NAMES = 1000
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-_CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
-# What Azurite and the SDK understand by UseDevelopmentStorage=true; published by Microsoft, no secret.
-_DEVELOPMENT = (
-    "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/"
-    "KBHBeksoGMGw==;BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
-)
-
-
-@dataclass(frozen=True)
-class Access:
-    """Where an account is and how to be let in: by key, by SAS, or, with neither, by the machine's identity."""
-
-    account: str
-    endpoint: str
-    key: str | None = field(default=None, repr=False)
-    sas: str | None = field(default=None, repr=False)
 
 
 def open_azure(url: str, environ: Mapping[str, str]) -> AzureStore:
     """The store at ``azure://account/container[/prefix]``. Reads settings; touches neither network nor SDK."""
-    account, parts = split_url(url, "azure", form=FORM, credentials=WHERE_CREDENTIALS_GO)
-    if not _ACCOUNT.fullmatch(account):
-        raise UsageError(
-            f"not the name of a storage account: {shown(url)}",
-            hint=f"3 to 24 lower-case letters and digits; the form is {FORM}, the address goes into "
-            "BACKUP_AZURE_ENDPOINT",
-        )
-    if not parts or not _CONTAINER.fullmatch(parts[0]):
-        raise UsageError(
-            f"not the name of a container: {shown(url)}",
-            hint=f"3 to 63 lower-case letters, digits and single hyphens; the form is {FORM}",
-        )
+    account, container, prefix = read_place(url)
     require_sdk("azure-storage-blob")
-    return AzureStore(lambda: _access(account, environ), parts[0], "/".join(parts[1:]))
-
-
-def _access(account: str, environ: Mapping[str, str]) -> Access:
-    """Our own names before Azure's; of each, connection string, key, SAS."""
-    endpoint = environ.get("BACKUP_AZURE_ENDPOINT") or None
-    for family, key_name in (("BACKUP_AZURE", "ACCOUNT_KEY"), ("AZURE_STORAGE", "KEY")):
-        if whole := first_setting(environ, name := f"{family}_CONNECTION_STRING"):
-            return _from_connection_string(account, endpoint, whole, name)
-        if key := first_setting(environ, name := f"{family}_{key_name}"):
-            return _checked(Access(account, endpoint or _default_endpoint(account), key=key), name)
-        if sas := first_setting(environ, name := f"{family}_SAS_TOKEN"):
-            return _checked(
-                Access(account, endpoint or _default_endpoint(account), sas=sas.lstrip("?")), name
-            )
-    access = _checked(Access(account, endpoint or _default_endpoint(account)), "BACKUP_AZURE_ENDPOINT")
-    if access.endpoint.startswith("http://"):
-        raise UsageError(
-            "BACKUP_AZURE_ENDPOINT is not https, and a managed identity is given to no other",
-            hint=WHERE_CREDENTIALS_GO,
-        )
-    try:
-        require_sdk("azure-identity")
-    except UsageError as exc:
-        raise UsageError(
-            f"no credentials for the storage account {account}, and azure-identity is not installed",
-            hint=f"{WHERE_CREDENTIALS_GO} and install azure-identity",
-        ) from exc
-    return access
-
-
-def _from_connection_string(account: str, endpoint: str | None, whole: str, name: str) -> Access:
-    """Its fields, names in any case, as the SDK reads them."""
-    found = {k.strip().upper(): v for k, _, v in (each.partition("=") for each in whole.strip().split(";"))}
-    if found.get("USEDEVELOPMENTSTORAGE", "").lower() == "true":
-        return _from_connection_string(account, endpoint, _DEVELOPMENT, name)
-    key, sas = found.get("ACCOUNTKEY"), found.get("SHAREDACCESSSIGNATURE")
-    if not key and not sas:
-        raise UsageError(
-            f"{name} has neither AccountKey nor SharedAccessSignature",
-            hint="copy it whole, from the storage account's page of access keys",
-        )
-    if found.get("ACCOUNTNAME", account) != account:
-        raise UsageError(
-            f"{name} is for the storage account {found['ACCOUNTNAME']}, the store's URL for {account}",
-            hint="correct one of them",
-        )
-    suffix = found.get("ENDPOINTSUFFIX", "core.windows.net")
-    protocol = found.get("DEFAULTENDPOINTSPROTOCOL", "https")
-    at = endpoint or found.get("BLOBENDPOINT") or f"{protocol}://{account}.blob.{suffix}"
-    return _checked(Access(account, at, key=key or None, sas=None if key else sas and sas.lstrip("?")), name)
-
-
-def _checked(access: Access, name: str) -> Access:
-    """What the SDK would choke on later. Says *name*, of the setting, and never its value."""
-    parts = urlsplit(access.endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
-        raise UsageError(
-            f"the blob endpoint of the storage account {access.account} is no plain address",
-            hint="BACKUP_AZURE_ENDPOINT is like https://account.blob.core.windows.net",
-        )
-    try:
-        if access.key is not None and not base64.b64decode(access.key, validate=True):
-            raise ValueError
-    except (ValueError, binascii.Error) as exc:
-        raise UsageError(
-            f"{name} holds no account key", hint="an account key is base64; copy it whole"
-        ) from exc
-    if access.sas is not None and not re.search(r"(^|&)sig=[^&\s]+", access.sas):
-        raise UsageError(
-            f"{name} holds no SAS token",
-            hint="a token is like sv=…&se=…&sig=…, without the address before it",
-        )
-    return access
-
-
-def _default_endpoint(account: str) -> str:
-    return f"https://{account}.blob.core.windows.net"
+    return AzureStore(lambda: read_access(account, environ), container, prefix)
 
 
 class AzureStore:
@@ -233,23 +117,40 @@ class AzureStore:
         with contextlib.suppress(ObjectNotFound), self._errors("delete", name):
             self._opened().delete_blob(self._prefix + name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        with self._errors("replace", name):
+            self._upload(name, data, once=False)
+
+    def modified(self, name: str) -> int:
+        """In whole seconds."""
+        blob = self._look(name)
+        if blob is None:
+            raise ObjectNotFound(name)
+        if blob.last_modified is None:
+            raise no_time(self.url, name)
+        return micros_of(blob.last_modified)
+
     def _put(self, name: str, data: bytes) -> None:
+        with self._errors("write", name):
+            self._upload(name, data, once=True)
+
+    def _upload(self, name: str, data: bytes, *, once: bool) -> None:
         from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
-        with self._errors("write", name):
-            blob = self._opened().get_blob_client(self._prefix + name)
-            if len(data) <= BLOCK_BYTES:
-                blob.upload_blob(data, length=len(data), overwrite=False)
-                return
-            # All of one length, as the service wants them, also beside those of another attempt.
-            attempt = secrets.token_hex(8)
-            blocks = [f"{attempt}-{number:06d}" for number in range(-(-len(data) // BLOCK_BYTES))]
-            for number, block in enumerate(blocks):
-                blob.stage_block(block, data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
-            blob.commit_block_list(
-                [BlobBlock(block) for block in blocks], match_condition=MatchConditions.IfMissing
-            )
+        blob = self._opened().get_blob_client(self._prefix + name)
+        if len(data) <= BLOCK_BYTES:
+            blob.upload_blob(data, length=len(data), overwrite=not once)
+            return
+        # All of one length, as the service wants them, also beside those of another attempt.
+        attempt = secrets.token_hex(8)
+        blocks = [f"{attempt}-{number:06d}" for number in range(-(-len(data) // BLOCK_BYTES))]
+        for number, block in enumerate(blocks):
+            blob.stage_block(block, data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+        blob.commit_block_list(
+            [BlobBlock(block) for block in blocks],
+            match_condition=MatchConditions.IfMissing if once else None,
+        )
 
     def _part(self, name: str, offset: int, length: int) -> bytes:
         """What there is of the span, which may be nothing."""
@@ -265,8 +166,13 @@ class AzureStore:
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""
+        blob = self._look(name)
+        return None if blob is None else int(blob.size)
+
+    def _look(self, name: str) -> BlobProperties | None:
+        """What the service says of an object; None where there is no such object."""
         with contextlib.suppress(ObjectNotFound), self._errors("look at", name):
-            return int(self._opened().get_blob_client(self._prefix + name).get_blob_properties().size)
+            return self._opened().get_blob_client(self._prefix + name).get_blob_properties()
         return None
 
     # --- the client
@@ -358,18 +264,18 @@ class AzureStore:
         status, code = exc.status_code or 0, str(getattr(code, "value", code))
         told = without_secrets(exc.message)
         if status == 404:
-            if "container" in code.lower() or doing in ("write", "list"):
+            if "container" in code.lower() or doing in ("write", "replace", "list"):
                 return StoreDenied(
                     f"{what}: there is no container {self._container}", hint="create it, or correct the URL"
                 )
             return ObjectNotFound(name)
-        if doing == "write":
-            # Immutable, or leased: it is there.
-            if status == 412 or code in ("BlobAlreadyExists", "BlobImmutableDueToPolicy"):
-                return ObjectExists(name)
-            # Whoever commits a blob drops everybody's blocks of it.
-            if code == "InvalidBlockList":
-                return StoreUnavailable(f"{what}: another put of this name came first")
+        # Immutable, or leased: it is there.
+        taken = status == 412 or code in ("BlobAlreadyExists", "BlobImmutableDueToPolicy")
+        if doing == "write" and taken:
+            return ObjectExists(name)
+        # Whoever commits a blob drops everybody's blocks of it.
+        if code == "InvalidBlockList":
+            return StoreUnavailable(f"{what}: another put of this name came first")
         if code == "BlobImmutableDueToPolicy":
             return StoreDenied(f"{what}: a policy keeps it", hint="it can go when its retention is over")
         if status in (401, 403):

@@ -176,6 +176,10 @@ def http_error(what: str, status: int, told: str, headers: Mapping[str, str]) ->
     return StoreDenied(message, hint=f"the server will say so again until something is changed: {status}")
 
 
+def no_time(url: str, name: str) -> StoreDenied:
+    return StoreDenied(f"{url} does not say when {name} was written", hint="use another kind of store")
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the server wants to be left alone, from either form of the header."""
     value = headers.get("Retry-After") or headers.get("retry-after") or ""

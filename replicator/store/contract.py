@@ -11,6 +11,12 @@ given and interprets none of it.
 - ``list`` gives every object whose name begins with the prefix and sorts after ``after``, in the order of
   their names, each once. Objects put before the call are in it; probes only where the prefix is one of theirs.
 - ``delete`` removes an object; a missing one is no error.
+- ``replace`` gives an object new content, whole and durable when it returns, whether it was there or not; who reads
+  meanwhile gets the old or the new, whole. Of several at a time one stays, nobody knows which, and one that raised
+  StoreUnavailable may take effect later. It is for ``metadata.json`` alone, which is derived and which nothing needs.
+  Credentials that may only add are a way to run: with them it is StoreDenied, at some services from the second time on.
+- ``modified`` tells when an object was last written, by the store's own clock: microseconds since 1970, UTC, of which
+  a store may know whole seconds only. Raises ObjectNotFound; StoreDenied where the store does not say.
 - Anything may raise StoreUnavailable (ask again later) or StoreDenied (somebody must change something).
 
 All calls block, may be made from several threads at once, and hold no lock of ours.
@@ -47,3 +53,7 @@ class Store(Protocol):
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]: ...
 
     def delete(self, name: str) -> None: ...
+
+    def replace(self, name: str, data: bytes) -> None: ...
+
+    def modified(self, name: str) -> int: ...

@@ -1,6 +1,7 @@
 """A folder as a store: a local disk, or a share that is mounted.
 
-Put-once is link(2); durability is fsync of the file, then of its folder. No lock is assumed to work there.
+Put-once is link(2), replacing is rename(2); durability is fsync of the file, then of its folder. No lock is assumed
+to work there.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreUnavailable
-from replicator.files import make_folder, mapped_errors, publish_once, sync_folder
+from replicator.files import make_folder, mapped_errors, publish_once, replace_file, sync_folder
 from replicator.store.folders import walk
 
 _SPECIAL = re.compile("[%?#]")
@@ -35,20 +37,11 @@ class FolderStore:
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        folder = os.path.dirname(path)
-        with mapped_errors(f"cannot write {path}"):
-            if folder not in self._made:
-                self._require_root()
-                make_folder(folder)
-                self._made.add(folder)
-                self._device = os.stat(self._root).st_dev
+        with self._writing(path):
             try:
                 publish_once(path, data)
             except FileExistsError as exc:
                 raise ObjectExists(name) from exc
-            except FileNotFoundError:
-                self._made.discard(folder)
-                raise
 
     def get(self, name: str) -> bytes:
         path = self._path(name)
@@ -81,6 +74,43 @@ class FolderStore:
         with mapped_errors(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
             os.unlink(path)
             sync_folder(os.path.dirname(path))
+
+    def replace(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        with self._writing(path):
+            replace_file(path, data)
+
+    def modified(self, name: str) -> int:
+        """By the clock of the system that holds the disk: of a share, that of its server."""
+        path = self._path(name)
+        with mapped_errors(f"cannot look at {path}"):
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError as exc:
+                raise ObjectNotFound(name) from exc
+        if stat.S_ISLNK(found.st_mode):
+            raise ObjectCorrupt(f"{path} is a symbolic link")
+        if not stat.S_ISREG(found.st_mode):
+            raise ObjectNotFound(name)
+        return found.st_mtime_ns // 1000
+
+    @contextlib.contextmanager
+    def _writing(self, path: str) -> Iterator[None]:
+        """Makes the folder of *path* where it is missing. The root is looked at whenever something goes into it: the
+        folder below a mount that is away is there, unlike those inside."""
+        folder = os.path.dirname(path)
+        with mapped_errors(f"cannot write {path}"):
+            if folder not in self._made or folder == self._root:
+                self._require_root()
+            if folder not in self._made:
+                make_folder(folder)
+                self._made.add(folder)
+                self._device = os.stat(self._root).st_dev
+            try:
+                yield
+            except FileNotFoundError:
+                self._made.discard(folder)
+                raise
 
     def _require_root(self) -> None:
         """The mount is still there. A share that was mounted again may be another device, but is not empty."""

@@ -13,13 +13,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import re
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import (
@@ -28,8 +27,8 @@ from replicator.core.errors import (
     ObjectNotFound,
     StoreDenied,
     StoreUnavailable,
-    UsageError,
 )
+from replicator.core.times import micros_of
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
@@ -39,75 +38,36 @@ from replicator.store.cloud_wire import (
     http_error,
     network_error,
     new_session,
+    no_time,
     require_sdk,
-    shown,
-    split_url,
     without_secrets,
 )
 from replicator.store.contract import is_probe
-
-FORM = "gs://bucket/prefix"
-WHERE_CREDENTIALS_GO = (
-    "name a service account's JSON file in BACKUP_GCS_CREDENTIALS_FILE, "
-    "or use Google's Application Default Credentials"
+from replicator.store.gcs_settings import (
+    WHERE_CREDENTIALS_GO,
+    read_credentials_file,
+    read_endpoint,
+    read_place,
 )
+
 GOOGLE = "https://storage.googleapis.com"
 # The service's own limit.
 PAGE_NAMES = 1000
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CRC32C = re.compile(r"crc32c=([A-Za-z0-9+/]{6}==)")
-# Letters, digits and three signs; a name with dots is a domain name of up to 222 characters.
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]|(?=.{3,222}$)[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 
 
 def open_gcs(url: str, environ: Mapping[str, str]) -> GcsStore:
     """The store at ``gs://bucket[/prefix]``. Reads settings; touches neither the network nor the SDK."""
-    bucket, parts = split_url(url, "gs", form=FORM, credentials=WHERE_CREDENTIALS_GO)
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket or ("." not in bucket and len(bucket) > 63):
-        raise UsageError(
-            f"not the name of a bucket: {shown(url)}",
-            hint="3 to 63 lower-case letters, digits, - _ and . between letters or digits",
-        )
+    bucket, prefix = read_place(url)
     require_sdk("google-cloud-storage")
-    emulator = environ.get("STORAGE_EMULATOR_HOST") or None
     return GcsStore(
         bucket,
-        "/".join(parts),
-        endpoint=None if emulator is None else _checked_endpoint(emulator),
+        prefix,
+        endpoint=read_endpoint(environ),
         project=environ.get("BACKUP_GCS_PROJECT") or None,
-        credentials_file=_checked_credentials(environ),
+        credentials_file=read_credentials_file(environ),
     )
-
-
-def _checked_endpoint(emulator: str) -> str:
-    """The SDK takes host:port only with a scheme before it."""
-    endpoint = emulator if "://" in emulator else f"http://{emulator}"
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise UsageError(
-            "STORAGE_EMULATOR_HOST is not an address", hint="give it as http://127.0.0.1:4443, or unset it"
-        )
-    return endpoint.rstrip("/")
-
-
-def _checked_credentials(environ: Mapping[str, str]) -> str | None:
-    """The credentials file that a setting names, once it is known to be one."""
-    for setting in ("BACKUP_GCS_CREDENTIALS_FILE", "GOOGLE_APPLICATION_CREDENTIALS"):
-        if path := environ.get(setting):
-            try:
-                with open(path, encoding="utf-8") as file:
-                    found = json.load(file)
-            except (OSError, ValueError) as exc:
-                raise UsageError(
-                    f"{setting} names no readable JSON file: {path}", hint=f"correct {setting}, or unset it"
-                ) from exc
-            if not isinstance(found, dict) or "type" not in found:
-                raise UsageError(
-                    f"{setting} names a file that holds no Google credentials: {path}",
-                    hint="it is the JSON file that Google Cloud gives out for a service account",
-                )
-            return os.path.abspath(path)
-    return None
 
 
 def _take_refusal(answer: Any, **_: object) -> None:
@@ -186,7 +146,19 @@ class GcsStore:
         with contextlib.suppress(ObjectNotFound), self._errors(f"cannot delete {name}", name):
             self._bucket().delete_blob(self._prefix + name, **self._once())
 
-    def _put(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes) -> None:
+        """The service takes about one a second of a name."""
+        self._put(name, data, once=False)
+
+    def modified(self, name: str) -> int:
+        blob = self._look(name)
+        if blob is None:
+            raise ObjectNotFound(name)
+        if blob.updated is None:
+            raise no_time(self.url, name)
+        return micros_of(blob.updated)
+
+    def _put(self, name: str, data: bytes, *, once: bool = True) -> None:
         """One request, metadata and bytes. The SDK's own upload changes to another protocol above 8 MiB."""
         import google_crc32c
         from google.api_core.exceptions import from_http_response
@@ -203,7 +175,8 @@ class GcsStore:
             client = self._opened()
             answer = self._session.post(
                 f"{client.api_endpoint}/upload/storage/v1/b/{quote(self._bucket_name, safe='')}/o",
-                params={"uploadType": "multipart", "ifGenerationMatch": "0", "fields": "name"},
+                params={"uploadType": "multipart", "fields": "name"}
+                | ({"ifGenerationMatch": "0"} if once else {}),
                 headers={"content-type": f'multipart/related; boundary="{boundary}"'},
                 data=Pieces(head.encode(), data, f"\r\n--{boundary}--".encode()),
                 timeout=(CONNECT_SECONDS, IDLE_SECONDS),
@@ -242,11 +215,16 @@ class GcsStore:
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""
+        blob = self._look(name)
+        return None if blob is None else int(blob.size)
+
+    def _look(self, name: str) -> Any:
+        """What the service says of an object; None where there is no such object."""
         with self._errors(f"cannot look at {name}", name):
             blob = self._bucket().get_blob(self._prefix + name, **self._once())
             if blob is None:
                 self._require_bucket()
-            return None if blob is None else int(blob.size)
+            return blob
 
     def _require_bucket(self) -> None:
         """Not found may mean the bucket, and not every server says which. Listing needs no right beyond ours."""

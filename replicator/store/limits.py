@@ -46,6 +46,14 @@ class FewAtATime:
         with self._slots:
             self._store.delete(name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        with self._slots:
+            self._store.replace(name, data)
+
+    def modified(self, name: str) -> int:
+        with self._slots:
+            return self._store.modified(name)
+
 
 class Bandwidth:
     """No more than *bytes_per_second*, up and down together, over any few seconds.
@@ -86,6 +94,13 @@ class Bandwidth:
 
     def delete(self, name: str) -> None:
         self._store.delete(name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        self._pay(len(data))
+        self._store.replace(name, data)
+
+    def modified(self, name: str) -> int:
+        return self._store.modified(name)
 
     def _pay(self, size: int) -> None:
         """Book *size* bytes behind what is booked already, and wait until that is through."""

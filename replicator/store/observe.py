@@ -17,10 +17,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_COUNTED_AS = {"put": "bytes_put", "replace": "bytes_put", "get": "bytes_got"}
+
 
 class ObservedStore:
-    """``counters``: calls by operation (``put``, ``get``, ``list``, ``delete``), ``failed``, and bytes as
-    ``bytes_put`` and ``bytes_got``. A listing is one call, however many pages it takes."""
+    """``counters``: calls by operation (``put``, ``get``, ``list``, ``delete``, ``replace``, ``modified``), ``failed``,
+    and bytes as ``bytes_put`` and ``bytes_got``. A listing is one call, however many pages it takes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -60,6 +62,12 @@ class ObservedStore:
     def delete(self, name: str) -> None:
         self._call("delete", name, lambda: self._store.delete(name), lambda _: 0)
 
+    def replace(self, name: str, data: bytes) -> None:
+        self._call("replace", name, lambda: self._store.replace(name, data), lambda _: len(data))
+
+    def modified(self, name: str) -> int:
+        return self._call("modified", name, lambda: self._store.modified(name), lambda _: 0)
+
     def _call(self, operation: str, name: str, call: Callable[[], T], size: Callable[[T], int]) -> T:
         began = time.monotonic()
         try:
@@ -78,15 +86,15 @@ class ObservedStore:
             self._counters[operation] += 1
             if not answered:
                 self._counters["failed"] += 1
-            elif operation in ("put", "get"):
-                self._counters[f"bytes_{'put' if operation == 'put' else 'got'}"] += size
+            elif operation in _COUNTED_AS:
+                self._counters[_COUNTED_AS[operation]] += size
         if not log.isEnabledFor(logging.DEBUG):
             return
         extra: dict[str, object] = {
             "store": self.url,
             "key": name,
             "duration_ms": round((time.monotonic() - began) * 1000, 1),
-            "bytes_out" if operation == "put" else "bytes_in": size,
+            "bytes_out" if operation in ("put", "replace") else "bytes_in": size,
             **more,
         }
         if error is not None:

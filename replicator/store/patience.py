@@ -49,6 +49,12 @@ class PatientStore:
     def delete(self, name: str) -> None:
         self._store.delete(name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        self._store.replace(name, data)
+
+    def modified(self, name: str) -> int:
+        return self._call(lambda: self._store.modified(name))
+
     def _call(self, read: Callable[[], T]) -> T:
         patience = time.monotonic() + PATIENCE_SECONDS
         pause = _LOOK_SECONDS

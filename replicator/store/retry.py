@@ -86,6 +86,12 @@ class RetryingStore:
     def delete(self, name: str) -> None:
         self._call(lambda: self._store.delete(name))
 
+    def replace(self, name: str, data: bytes) -> None:
+        self._call(lambda: self._store.replace(name, data))
+
+    def modified(self, name: str) -> int:
+        return self._call(lambda: self._store.modified(name))
+
     def _call(self, call: Callable[[], T]) -> T:
         def attempt() -> T:
             self._require_running()

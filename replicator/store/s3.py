@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import (
@@ -26,12 +26,13 @@ from replicator.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from replicator.core.times import micros_of
 from replicator.store.contract import PROBES, is_probe
 from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, translated
 from replicator.store.s3_settings import S3Settings, read_keys, read_settings
 
 if TYPE_CHECKING:
-    from obstore import GetResult
+    from obstore import GetResult, ObjectMeta
     from obstore.store import ClientConfig, S3Config, S3Credential
     from obstore.store import S3Store as Client
 
@@ -124,9 +125,10 @@ class S3Store:
             return
         # Weaker: two who put the same name within one round trip both succeed, and the later one's bytes stay.
         try:
-            self._size(name)
+            self._look(name)
         except ObjectNotFound:
-            self._write(name, data, "overwrite")
+            with self._errors("put", name):
+                self._write(name, data, "overwrite")
         else:
             raise ObjectExists(name)
 
@@ -141,7 +143,7 @@ class S3Store:
         import obstore
 
         if length == 0:
-            self._size(name)
+            self._look(name)
             return b""
         try:
             with self._errors("get", name):
@@ -151,7 +153,7 @@ class S3Store:
                 if (start, stop) == (offset, offset + length):
                     return _collected(answer, length)
         except RangeBeyondEnd:
-            size = self._size(name)
+            size = self._look(name)["size"]
         raise ObjectCorrupt(f"{name} ends at byte {size}, wanted {offset + length}", name=name)
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
@@ -172,18 +174,25 @@ class S3Store:
         with suppress(ObjectNotFound), self._errors("delete", name):
             obstore.delete(self._client(), name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        with self._errors("replace", name):
+            self._write(name, data, "overwrite")
+
+    def modified(self, name: str) -> int:
+        """In whole seconds."""
+        return micros_of(self._look(name)["last_modified"])
+
     # --- put-once --------------------------------------------------------------------------------------
 
     def _create(self, name: str, data: bytes) -> None:
-        self._write(name, data, "create")
+        with self._errors("put", name):
+            self._write(name, data, "create")
 
-    def _write(self, name: str, data: bytes, mode: str) -> None:
+    def _write(self, name: str, data: bytes, mode: Literal["create", "overwrite"]) -> None:
         import obstore
 
-        assert mode in ("create", "overwrite")
         body = data if isinstance(data, bytes) else bytes(data)
-        with self._errors("put", name):
-            obstore.put(self._client(len(body)), name, body, mode=mode, use_multipart=False)  # type: ignore[arg-type]
+        obstore.put(self._client(len(body)), name, body, mode=mode, use_multipart=False)
 
     def _probe(self) -> None:
         """Find out whether the server keeps preconditions. Threads that come together each find it out."""
@@ -208,11 +217,11 @@ class S3Store:
         except StoreError as exc:  # keys that may only add are a way to run
             log.debug("store.probe-left", extra={"store": self.url, "key": name, "error": str(exc)})
 
-    def _size(self, name: str) -> int:
+    def _look(self, name: str) -> ObjectMeta:
         import obstore
 
         with self._errors("look for", name):
-            return obstore.head(self._client(), name)["size"]
+            return obstore.head(self._client(), name)
 
     # --- listing ---------------------------------------------------------------------------------------
 

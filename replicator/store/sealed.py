@@ -2,7 +2,7 @@
 
 Above this wrapper nobody knows of encryption: units, manifests and records are what they are in a plain repository.
 Nor of revisions: an object that was sealed anew under another key is stored as `….r2.…`, and called what it was before;
-the highest revision counts.
+the highest revision counts. ``metadata.json``, which is replaced, has none.
 It lies over the retries, so all attempts of one put send the same bytes. A put that is made again later seals anew;
 whoever meets his own object then reads it, and compares what is in it (ship/adopt.py).
 """
@@ -22,7 +22,15 @@ from replicator.core.catalogue import Listed
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.core.key_ring import KeyRing, Root
 from replicator.core.metadata import Stored
-from replicator.core.names import FULL, INCREMENTAL, KeyName, sealed_kind, split_revision, with_revision
+from replicator.core.names import (
+    FULL,
+    INCREMENTAL,
+    METADATA,
+    KeyName,
+    sealed_kind,
+    split_revision,
+    with_revision,
+)
 from replicator.core.seal import (
     HEADER_SIZE,
     SALT_SIZE,
@@ -76,11 +84,9 @@ class SealedStore:
 
     def put(self, name: str, data: bytes) -> None:
         kind = self._kind(name)
-        if kind is None:
-            self.plain.put(name, data)
-            self._note(name, data)
-        else:
-            self._put_sealed(name, data, kind)
+        stored = data if kind is None else self._sealed(name, data, kind)
+        self.plain.put(name, stored)
+        self._note(name, stored)
 
     def get(self, name: str) -> bytes:
         kind = self._kind(name)
@@ -133,6 +139,15 @@ class SealedStore:
         with self._lock:
             return self._put_here.get(name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        kind = self._kind(name)
+        self.plain.replace(name, data if kind is None else self._sealed(name, data, kind))
+
+    def modified(self, name: str) -> int:
+        if self._kind(name) is None:
+            return self.plain.modified(name)
+        return self._of_revision(name, self.plain.modified)
+
     def key_of(self, name: str) -> str | None:
         """Which key an object is sealed with; None of one that is not sealed."""
         if self._kind(name) is None:
@@ -141,15 +156,21 @@ class SealedStore:
 
     def seal_anew(self, name: str) -> None:
         """Put *name* once more, as the next revision, under the active key, and delete the one before when the new one
-        was read back. Raises StoreDenied where nothing may be deleted; then both are there, and the new one counts."""
+        was read back. Raises StoreDenied where nothing may be deleted; then both are there, and the new one counts.
+        METADATA is replaced, or stays where that is denied."""
         kind = self._kind(name)
         assert kind is not None
         content = self.get(name)
+        if name == METADATA:
+            self.replace(name, content)
+            return
         before = self._revisions.get(name, (name,))
         number = split_revision(before[-1])[1] + 1
         stored = with_revision(name, number)
         with contextlib.suppress(ObjectExists):  # an attempt before this one came as far
-            self._put_sealed(stored, content, kind)
+            sealed = self._sealed(stored, content, kind)
+            self.plain.put(stored, sealed)
+            self._note(stored, sealed)
         if self._unseal(stored, self.plain.get(stored), kind) != content:
             raise ObjectCorrupt(f"{self.url} does not give {stored} back as it was put", name=stored)
         self._revisions[name] = (*before, stored)
@@ -179,6 +200,8 @@ class SealedStore:
             exc.name = name  # whoever asked knows no other
             raise
         except ObjectNotFound:
+            if name == METADATA:
+                raise
             stem = name.rpartition(".")[0] + "."
             for _ in self.list(stem):
                 pass  # takes note of revisions
@@ -194,17 +217,16 @@ class SealedStore:
         kind = None if is_probe(name) else sealed_kind(name)
         return kind if kind is not None and self._keys.ring() is not None else None
 
-    def _put_sealed(self, stored: str, data: bytes, kind: int) -> None:
+    def _sealed(self, stored: str, data: bytes, kind: int) -> bytes:
+        """What is to be put as *stored*; what it takes to open it is in the store by then."""
         ring = self._keys.ring()
         assert ring is not None
         self._publish(ring)
         root = ring.active
-        sealed = seal(
+        return seal(
             data, stored, kind=kind, key_id=bytes.fromhex(root.key_id), root=root.secret,
             salt=secrets.token_bytes(SALT_SIZE),
         )  # fmt: skip
-        self.plain.put(stored, sealed)
-        self._note(stored, sealed)
 
     def _note(self, stored: str, data: bytes) -> None:
         """What the catalogue will want to know of it, as long as it is at hand."""
@@ -248,6 +270,8 @@ class SealedStore:
             found = self._headers.get(name)
         if found is None:
             found = parse_header(self.plain.get_range(name, 0, HEADER_SIZE), name)
+            if name == METADATA:
+                return found  # the next one it has is another
             with self._lock:
                 self._headers[name] = found
                 while len(self._headers) > HEADERS_KEPT:

@@ -1,7 +1,8 @@
 """A folder on a server that speaks SFTP as a store.
 
 Put-once is a temporary file and a hard link to the final name, or a rename where the server has no hard links and
-was seen to refuse to replace. Durability is fsync of the file and of its folder, where the server offers it.
+was seen to refuse to replace. Replacing is OpenSSH's rename that does. Durability is fsync of the file and of its
+folder, where the server offers it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     UsageError,
 )
+from replicator.core.times import MICROS_PER_SECOND
 from replicator.store import sftp_session as wire
 from replicator.store.folders import walk
 from replicator.store.sftp_publish import Publisher, clear_leftovers, look
@@ -102,7 +104,15 @@ class SftpStore:
         path = self._path(name)
         with self._mapped(f"cannot write {name}", hint=_FULL):
             now = self._pool.run(lambda session: self._publisher.publish(session, name, path, data))
-        folder = posixpath.dirname(path)
+        self._clear(posixpath.dirname(path), now)
+
+    def replace(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        with self._mapped(f"cannot replace {name}", hint=_FULL):
+            now = self._pool.run(lambda session: self._publisher.replace(session, path, data))
+        self._clear(posixpath.dirname(path), now)
+
+    def _clear(self, folder: str, now: int | None) -> None:
         if now is not None and self._publisher.is_to_be_cleared(folder):
             # The object is there: what happens now is nothing its caller needs to hear.
             with contextlib.suppress(Refused, Dropped, StoreError):
@@ -140,6 +150,24 @@ class SftpStore:
 
         with self._mapped(f"cannot delete {name}"):
             self._pool.run(remove)
+
+    def modified(self, name: str) -> int:
+        """In whole seconds, which is all that SFTP 3 has."""
+
+        def ask(session: Session) -> int:
+            found = look(session, self._path(name))
+            if found is not None and found.is_link:
+                raise ObjectCorrupt(f"{name} is a symbolic link", name=name)
+            if found is None or not found.is_file:
+                raise ObjectNotFound(name)
+            if found.mtime is None:
+                raise StoreDenied(
+                    f"{self._url} does not say when {name} was written", hint="use another kind of store"
+                )
+            return found.mtime * MICROS_PER_SECOND
+
+        with self._mapped(f"cannot look at {name}"):
+            return self._pool.run(ask)
 
     # --- get and list ----------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""How an object comes to lie in a folder behind SFTP: whole, durable, and only if its name was free.
+"""How an object comes to lie in a folder behind SFTP: whole, durable, and only if its name was free, or in one step in
+the place of what was there.
 
 SFTP 3 has no code for "exists" and none for "disk full": after a refusal a look tells them apart.
 """
@@ -11,6 +12,7 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Callable
 
 from replicator.core.errors import ObjectExists, StoreDenied, StoreUnavailable
 from replicator.files import FILE_MODE, FOLDER_MODE
@@ -38,7 +40,25 @@ class Publisher:
         self._cleared: dict[str, float] = {}  # folder to when, by our own clock
 
     def publish(self, session: Session, name: str, path: str, data: bytes) -> int | None:
-        """Write, sync, name, sync the folder: four round trips. Gives the server's time, if it tells."""
+        """Only if *name* is free. Gives the server's time, if it tells."""
+        return self._write(session, path, data, lambda temporary: self._name(session, temporary, name, path))
+
+    def replace(self, session: Session, path: str, data: bytes) -> int | None:
+        """Whatever is there; otherwise as ``publish``."""
+        if wire.POSIX_RENAME not in session.extensions:
+            # Removing what is there first would leave a moment without any.
+            raise StoreDenied(
+                f"{self._url} can replace nothing: the server has no {wire.POSIX_RENAME}",
+                hint="everything else works; to have metadata.json, use a server such as OpenSSH's",
+            )
+        return self._write(
+            session, path, data, lambda temporary: session.done(session.ask_posix_rename(temporary, path))
+        )
+
+    def _write(
+        self, session: Session, path: str, data: bytes, give_name: Callable[[str], None]
+    ) -> int | None:
+        """Write, sync, name, sync the folder: four round trips."""
         folder = posixpath.dirname(path)
         temporary = _temporary(folder)
         handle = self._create(session, folder, temporary)
@@ -57,7 +77,7 @@ class Publisher:
                 session.done(closed)  # the last chance to hear of a full disk
             elif self._syncs_folders is not False:
                 opened = session.ask_open(folder, wire.READ)
-            self._name(session, temporary, name, path)
+            give_name(temporary)
         finally:
             # Also behind a hard link, whose other name this is. What cannot be removed is cleared by a later put.
             removed = session.ask_remove(temporary)

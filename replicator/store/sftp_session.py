@@ -35,6 +35,7 @@ _WORDS = {
 
 FSYNC = "fsync@openssh.com"
 HARDLINK = "hardlink@openssh.com"
+POSIX_RENAME = "posix-rename@openssh.com"
 
 # The draft guarantees packets of 34,000 bytes; servers differ in what they take beyond.
 PIECE_BYTES = 32_768
@@ -203,6 +204,10 @@ class Session:
 
     def ask_hardlink(self, old: str, new: str) -> int:
         return self._ask(_EXTENDED, _name(HARDLINK), _name(old), _name(new))
+
+    def ask_posix_rename(self, old: str, new: str) -> int:
+        """Replaces what is there, at once."""
+        return self._ask(_EXTENDED, _name(POSIX_RENAME), _name(old), _name(new))
 
     # --- replies ---------------------------------------------------------------------------------------
 

@@ -21,26 +21,31 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a store may lack and be used all the same. ``kept``: why nothing can be deleted there. ``raced``: of several
-    puts of a name at the same moment exactly one succeeded."""
+    """What a store may lack and be used all the same: why nothing can be deleted there (``kept``), why nothing can be
+    replaced (``fixed``), why it does not say when an object was written (``untimed``). ``raced``: of several puts of a
+    name at the same moment exactly one succeeded."""
 
-    kept: StoreDenied | None
-    raced: bool
+    kept: StoreDenied | None = None
+    fixed: StoreDenied | None = None
+    untimed: StoreDenied | None = None
+    raced: bool = True
 
 
 def try_store(store: Store) -> Trial:
     """Raises Broken, or StoreError where the store cannot be used."""
     stem = f"{PROBES}{secrets.token_hex(8)}"
-    names = [f"{stem}-{each}" for each in ("a", "b", "empty", "race")]
+    names = [f"{stem}-{each}" for each in ("a", "b", "empty", "race", "replaced")]
     try:
         for promise in (_put_once, _reads, _is_listed):
             promise(store, stem)
         raced = _one_wins(store, f"{stem}-race")
+        fixed = _replaced(store, f"{stem}-replaced")
+        untimed = _timed(store, names[0])
     finally:
         kept = _deleted(store, names)
     if kept is None:
         _is_gone(store, names[0])
-    return Trial(kept, raced)
+    return Trial(kept, fixed, untimed, raced)
 
 
 def _put_once(store: Store, stem: str) -> None:
@@ -112,6 +117,25 @@ def _one_wins(store: Store, name: str) -> bool:
     if failed:
         raise failed[0]
     return len(won) == 1 and store.get(name) == bytes(won)
+
+
+def _replaced(store: Store, name: str) -> StoreDenied | None:
+    try:
+        for content in (b"first", b"second and longer", b"third"):
+            store.replace(name, content)
+            if store.get(name) != content:
+                raise Broken("it gave back other bytes than an object was replaced with")
+    except StoreDenied as exc:
+        return exc
+    return None
+
+
+def _timed(store: Store, name: str) -> StoreDenied | None:
+    try:
+        store.modified(name)
+    except StoreDenied as exc:
+        return exc
+    return None
 
 
 def _deleted(store: Store, names: list[str]) -> StoreDenied | None:

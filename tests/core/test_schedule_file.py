@@ -107,12 +107,12 @@ def test_every_type_can_be_scheduled(backup_type: str) -> None:
         ("backuptype", "backupType"),
         ("retention_days", "retentionDays"),
         ("retentiondays", "retentionDays"),
-        ("compres", "compress"),
-        ("verfy", "verify"),
-        ("nmae", "name"),
-        ("enable", "enabled"),
-        ("jiter", "jitter"),
-        ("shedules", "schedules"),
+        ("compres", "compress"),  # codespell:ignore
+        ("verfy", "verify"),  # codespell:ignore
+        ("nmae", "name"),  # codespell:ignore
+        ("enable", "enabled"),  # codespell:ignore
+        ("jiter", "jitter"),  # codespell:ignore
+        ("shedules", "schedules"),  # codespell:ignore
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(key: str, meant: str) -> None:

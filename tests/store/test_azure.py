@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,8 @@ OPERATIONS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("object"),
     "get_range": lambda store: store.get_range("object", 0, 5),
     "list": lambda store: list(store.list("")),
+    "replace": lambda store: store.replace("object", b"others"),
+    "modified": lambda store: store.modified("object"),
     "delete": lambda store: store.delete("object"),
 }
 
@@ -409,6 +412,21 @@ def test_credentials_that_may_not_delete_still_put(server: AzuriteServer) -> Non
     assert 1 == len(probes_in(server, store))
 
 
+def test_credentials_that_may_only_create_replace_once(server: AzuriteServer) -> None:
+    """What is not there yet may be created; from then on it is denied, and stays as it is."""
+    environ = {
+        "BACKUP_AZURE_ENDPOINT": server.endpoint,
+        "BACKUP_AZURE_SAS_TOKEN": server.sas(permissions="rcl"),
+    }
+    store = open_azure(f"azure://{ACCOUNT}/{CONTAINER}/create-only", environ)
+    store.replace("metadata.json", b"first")
+    with pytest.raises(StoreDenied) as caught:
+        store.replace("metadata.json", b"second")
+
+    assert caught.value.hint
+    assert b"first" == store.get("metadata.json")
+
+
 # --- what the service answers
 
 
@@ -545,6 +563,72 @@ def test_blocks_that_were_dropped_are_put_again(
         store.put("object", b"more than ten bytes")
 
     assert (b"more than ten bytes" if deleted else b"a stranger's") == store.get("object")
+
+
+# --- replacing
+
+
+def test_what_is_replaced_in_blocks_is_whole(server: AzuriteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads: of several at a time one stays; blocks that another's commit dropped are for later."""
+    monkeypatch.setattr(azure, "BLOCK_BYTES", 100_000)
+    store = store_on(server)
+    contents = [bytes([number]) * (350_000 - number) for number in range(6)]
+    ready = threading.Barrier(6)
+    failed: list[Exception] = []
+
+    def replace(content: bytes) -> None:
+        ready.wait()
+        try:
+            for _ in range(4):
+                store.replace("metadata.json", content)
+        except Exception as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=replace, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {StoreUnavailable} >= {type(exc) for exc in failed}, failed
+    assert store.get("metadata.json") in contents
+    for content in (contents[1], b"small", contents[2]):
+        store.replace("metadata.json", content)
+        assert content == store.get("metadata.json")
+
+
+def test_replacing_is_one_request_without_a_precondition(answers: Answers) -> None:
+    """No probe and no look come before it."""
+    answers.status = 201
+    store_at(answers.endpoint).replace("metadata.json", b"x")
+
+    ((method, _, headers),) = answers.requests
+    assert "PUT" == method
+    assert not [name for name in headers if name.lower() == "if-none-match"]
+
+
+@pytest.mark.parametrize("code", ["BlobImmutableDueToPolicy", "LeaseIdMissing"])
+def test_a_replacing_that_is_refused_is_denied(answers: Answers, code: str) -> None:
+    """A policy or somebody's lease keeps what is there: that is no name that is taken."""
+    answers.status = 409 if code == "BlobImmutableDueToPolicy" else 412
+    answers.headers = {"x-ms-error-code": code}
+    with pytest.raises(StoreDenied) as caught:
+        store_at(answers.endpoint).replace("metadata.json", b"x")
+
+    assert caught.value.hint
+
+
+def test_the_time_of_an_object_is_what_the_service_says(answers: Answers) -> None:
+    """In its head; where it says none, that is denied, with a hint."""
+    answers.headers = {"Last-Modified": "Mon, 23 Nov 2026 05:00:00 GMT", "ETag": '"1"'}
+    store = store_at(answers.endpoint)
+    found = store.modified("a")
+    del answers.headers["Last-Modified"]
+    with pytest.raises(StoreDenied, match="does not say when a was written") as caught:
+        store.modified("a")
+
+    assert datetime(2026, 11, 23, 5, tzinfo=UTC).timestamp() * 1_000_000 == found
+    assert caught.value.hint
 
 
 # --- big and many

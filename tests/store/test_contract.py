@@ -31,6 +31,7 @@ from replicator.store.observe import ObservedStore
 from replicator.store.patience import PatientStore
 from replicator.store.retry import RetryingStore
 from replicator.store.sealed import SealedStore
+from replicator.store.store_clock import clock_difference
 from replicator.store.trial import Trial, try_store
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tests.support.servers import azure, gcs, s3, sftp
@@ -95,7 +96,7 @@ def test_what_is_put_is_there(store: Store) -> None:
 
 def test_what_users_try_holds(store: Store) -> None:
     """What ``check --store`` tries finds nothing to say, and leaves nothing behind."""
-    assert Trial(None, True) == try_store(store)
+    assert Trial() == try_store(store)
     assert [] == list(store.list(""))
     assert [] == list(store.list(PROBES))
 
@@ -276,6 +277,90 @@ def test_what_is_deleted_is_gone(store: Store) -> None:
     assert ["a/c", "d"] == [listed.name for listed in store.list("")]
     store.put("a/b", b"again")
     assert b"again" == store.get("a/b")
+
+
+def test_what_is_replaced_has_the_new_content(store: Store) -> None:
+    """Whether it was there or not, shorter or longer; a listing shows its size, and its neighbours stay."""
+    store.put("metadata.jsonl", b"neighbour")
+    for content in (b"first", b"second and longer", b"", b"4"):
+        store.replace("metadata.json", content)
+        assert content == store.get("metadata.json")
+    store.put("deep/er/object", b"was put")
+    store.replace("deep/er/object", b"was replaced")
+    store.replace("new/folder/object", b"from nothing")
+
+    assert {"deep/er/object": 12, "metadata.json": 1, "metadata.jsonl": 9, "new/folder/object": 12} == {
+        each.name: each.size for each in store.list("")
+    }
+    assert b"was replaced" == store.get("deep/er/object")
+    with pytest.raises(ObjectExists):
+        store.put("metadata.json", b"4")
+
+
+def test_who_reads_what_is_replaced_gets_one_or_the_other(store: Store) -> None:
+    """Threads: two write, two read; no reader meets a missing object, half of one, or half of each."""
+    contents = {bytes([number]) * (50_000 + number) for number in range(8)}
+    store.replace("metadata.json", bytes(50_000))
+    wrong: list[object] = []
+    over = threading.Event()
+
+    def write(mine: list[bytes]) -> None:
+        try:
+            for content in mine * 5:
+                store.replace("metadata.json", content)
+        except Exception as exc:
+            wrong.append(exc)
+
+    def read() -> None:
+        try:
+            while not over.is_set():
+                found = store.get("metadata.json")
+                if found not in contents:
+                    wrong.append(len(found))
+        except Exception as exc:
+            wrong.append(exc)
+
+    ordered = sorted(contents)
+    writers = [threading.Thread(target=write, args=(ordered[n::2],)) for n in range(2)]
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for thread in (*writers, *readers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    over.set()
+    for thread in readers:
+        thread.join()
+
+    assert [] == wrong
+    assert store.get("metadata.json") in contents
+    assert ["metadata.json"] == [listed.name for listed in store.list("")]
+
+
+def test_a_store_tells_when_an_object_was_written(store: Store) -> None:
+    """By its own clock, which is this machine's here; to the second at least, and anew after a replacing."""
+    before = time.time_ns() // 1000 - 1_100_000  # some know whole seconds only
+    store.put("a/b", b"x")
+    first = second = store.modified("a/b")
+    for _ in range(30):
+        store.replace("a/b", b"y")
+        second = store.modified("a/b")
+        if second > first:
+            break
+        time.sleep(0.1)
+
+    assert before < first < second <= time.time_ns() // 1000
+    with pytest.raises(ObjectNotFound) as caught:
+        store.modified("a/c")
+    assert "a/c" == caught.value.name
+
+
+def test_the_clock_of_a_store_can_be_compared(store: Store) -> None:
+    """It is this machine's here, whichever server asks it; whole seconds seem up to one behind. No probe stays."""
+    found = clock_difference(store, Clock().wall)
+
+    assert found is not None
+    assert -1.5 < found < 0.5
+    assert [] == list(store.list(PROBES))
 
 
 def test_a_big_object_is_whole(store: Store) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -120,11 +120,15 @@ def test_links_are_never_followed(store: FolderStore, root: Path, tmp_path: Path
             store.get(name)
         with pytest.raises(ObjectCorrupt, match="symbolic link"):
             store.get_range(name, 0, 1)
+        with pytest.raises(ObjectCorrupt, match="symbolic link"):
+            store.modified(name)
         with pytest.raises(ObjectExists):
             store.put(name, b"through it")
     store.delete("a/link")
+    store.replace("a/dangling", b"instead of it")
 
-    assert ["a/b"] == [listed.name for listed in store.list("")]
+    assert ["a/b", "a/dangling"] == [listed.name for listed in store.list("")]
+    assert not (root / "a/dangling").is_symlink()
     assert b"key" == secret.read_bytes()
     assert not (tmp_path / "nothing").exists()
 
@@ -132,7 +136,13 @@ def test_links_are_never_followed(store: FolderStore, root: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["", "/", "/etc/passwd", "a//b", "a/", "../a", "a/../../b", "./a", "a/."])
 def test_a_name_that_leaves_the_store_is_a_fault_of_the_program(store: FolderStore, name: str) -> None:
     """Names come from core/names.py; any other is not looked up at all."""
-    for call in (lambda: store.put(name, b""), lambda: store.get(name), lambda: store.delete(name)):
+    for call in (
+        lambda: store.put(name, b""),
+        lambda: store.get(name),
+        lambda: store.delete(name),
+        lambda: store.replace(name, b""),
+        lambda: store.modified(name),
+    ):
         with pytest.raises(AssertionError):
             call()
 
@@ -148,6 +158,9 @@ def test_a_root_that_vanished_is_unavailable_and_not_made_again(store: FolderSto
     for name in ("a/c", "a/c", "d/e", "a/c"):
         with pytest.raises(StoreUnavailable):
             store.put(name, b"y")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.replace("metadata.json", b"y")
 
     assert not root.exists()
     away.rename(root)
@@ -179,16 +192,18 @@ def test_an_unmounted_root_is_unavailable(tmp_path: Path) -> None:
         subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
         store = FolderStore(root)
         store.put("a/b", b"x")
+        store.replace("metadata.json", b"x")
         subprocess.run(["umount", root], check=True)
-        for name in ("a/c", "a/c", "d/e"):
+        calls = [lambda name=name: store.put(name, b"y") for name in ("a/c", "a/c", "d/e", "repository.json")]
+        for call in (*calls, lambda: store.replace("metadata.json", b"y")):
             try:
-                store.put(name, b"y")
+                call()
             except StoreUnavailable:
                 print("unavailable", os.listdir(root))
     """
     printed = run_child(body, root, prefix=UNSHARE)
 
-    assert "unavailable []\n" * 3 == printed
+    assert "unavailable []\n" * 5 == printed
 
 
 FULL_DISK = """
@@ -196,10 +211,16 @@ FULL_DISK = """
     from replicator.store.folder import FolderStore
     store = FolderStore(root)
     store.put("small", b"x")
+    store.replace("metadata.json", b"old")
     try:
         store.put("a/large", os.urandom(600_000))
     except StoreUnavailable as exc:
         print(exc.hint)
+    try:
+        store.replace("metadata.json", os.urandom(600_000))
+    except StoreUnavailable as exc:
+        print(exc.hint, store.get("metadata.json"))
+    store.delete("metadata.json")
     left = [os.path.join(folder, each) for folder, _, names in os.walk(root) for each in names]
     print([each.name for each in store.list("")], [os.path.relpath(each, root) for each in left])
 """
@@ -221,9 +242,10 @@ def test_a_full_disk_leaves_no_part_of_an_object(tmp_path: Path) -> None:
     """
     (tmp_path / "disk").mkdir()
     script = textwrap.dedent(body) + textwrap.dedent(FULL_DISK) + textwrap.dedent(after)
-    hint, left, again = run_child(script, tmp_path / "disk", prefix=UNSHARE).splitlines()
+    hint, old, left, again = run_child(script, tmp_path / "disk", prefix=UNSHARE).splitlines()
 
     assert "free some space" in hint
+    assert old == f"{hint} b'old'"
     assert "['small'] ['small']" == left
     assert "600000" == again
 
@@ -237,7 +259,10 @@ def test_a_write_that_fails_half_way_leaves_no_part_of_an_object(tmp_path: Path)
     """
     script = textwrap.dedent(body) + textwrap.dedent(FULL_DISK)
 
-    assert "['small'] ['small']" == run_child(script, tmp_path / "store").splitlines()[-1]
+    said = run_child(script, tmp_path / "store").splitlines()
+
+    assert "b'old'" in said[1]
+    assert "['small'] ['small']" == said[-1]
 
 
 @pytest.fixture
@@ -269,6 +294,8 @@ def test_without_permission_it_is_denied(others: Path, mode: str) -> None:
             "get": lambda: store.get("a/b"),
             "get_range": lambda: store.get_range("a/b", 0, 1),
             "list": lambda: list(store.list("a/")),
+            "replace": lambda: store.replace("a/b", b"y"),
+            "modified": lambda: store.modified("a/b"),
             "delete": lambda: store.delete("a/b"),
         }
         for name, call in calls.items():
@@ -280,7 +307,8 @@ def test_without_permission_it_is_denied(others: Path, mode: str) -> None:
     """
     denied = run_child(body, others / "store", mode).split()
 
-    assert {"000": ["put", "get", "get_range", "list", "delete"], "500": ["put", "delete"]}[mode] == denied
+    everything = ["put", "get", "get_range", "list", "replace", "modified", "delete"]
+    assert {"000": everything, "500": ["put", "replace", "delete"]}[mode] == denied
 
 
 # --- URLs ----------------------------------------------------------------------------------------------
@@ -390,3 +418,59 @@ def test_put_once_leaves_nothing_but_the_object(
     assert b"first" == store.get("a/b")
     assert ["b"] == os.listdir(tmp_path / "root" / "a")
     assert 0o600 == os.stat(tmp_path / "root" / "a" / "b").st_mode & 0o777
+
+
+def test_what_is_replaced_is_synced_before_it_has_its_name(
+    store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut the name stands for all of the old or all of the new; nobody else may read it, and nothing
+    but the object is left."""
+    store.put("metadata.json", b"old")
+    done: list[str] = []
+    for call in ("fsync", "replace"):
+        real = getattr(os, call)
+
+        def noting(*args: object, real: Callable[..., object] = real, call: str = call) -> object:
+            done.append(call)
+            return real(*args)
+
+        monkeypatch.setattr(f"replicator.files.os.{call}", noting)
+    store.replace("metadata.json", b"new")
+
+    assert ["fsync", "replace", "fsync"] == done
+    assert b"new" == store.get("metadata.json")
+    assert ["metadata.json"] == os.listdir(root)
+    assert 0o600 == stat.S_IMODE((root / "metadata.json").stat().st_mode)
+
+
+def test_what_a_kill_leaves_of_a_replacing_is_not_listed(
+    store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one is there, whole."""
+    store.put("metadata.json", b"old")
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        monkeypatch.setattr("replicator.files.os.unlink", lambda _: None)
+        raise Killed
+
+    monkeypatch.setattr("replicator.files.os.replace", kill)
+    with pytest.raises(Killed):
+        store.replace("metadata.json", b"new")
+
+    assert 2 == len(os.listdir(root))
+    assert ["metadata.json"] == [listed.name for listed in store.list("")]
+    assert b"old" == store.get("metadata.json")
+
+
+def test_the_time_of_an_object_is_that_of_its_file(store: FolderStore, root: Path) -> None:
+    """To the microsecond; a folder has none, being no object."""
+    store.put("a/b", b"x")
+    os.utime(root / "a/b", ns=(0, 1_700_000_000_123_456_789))
+
+    assert 1_700_000_000_123_456 == store.modified("a/b")
+    for name in ("a", "c", "a/b/c"):
+        with pytest.raises((ObjectNotFound, StoreUnavailable)):
+            store.modified(name)

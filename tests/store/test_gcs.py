@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ OPERATIONS: dict[str, Callable[[Store], object]] = {
     "get_range": lambda store: store.get_range("object", 0, 5),
     "list": lambda store: list(store.list("")),
     "delete": lambda store: store.delete("object"),
+    "replace": lambda store: store.replace("object", b"others"),
+    "modified": lambda store: store.modified("object"),
 }
 
 
@@ -490,6 +493,44 @@ def test_of_sixteen_big_puts_one_wins(server: GcsServer) -> None:
     assert 1 == len(won)
     assert [ObjectExists] * 15 == [type(exc) for exc in other]
     assert bytes(won) * (8 * 1024 * 1024 + 1) == store.get("big")
+
+
+# --- replacing
+
+
+def test_replacing_is_one_request_without_a_precondition(answers: Answers) -> None:
+    """No probe and no look come before it."""
+    answers.body = b"{}"
+    store_at(answers.endpoint).replace("metadata.json", b"x")
+
+    ((method, path, _),) = answers.requests
+    assert "POST" == method
+    assert "ifGenerationMatch" not in path
+
+
+def test_more_than_one_replacing_a_second_is_for_later(answers: Answers) -> None:
+    """The service takes one of a name, and says so."""
+    answers.status = 403
+    reason = {"reason": "rateLimitExceeded", "message": "slow down"}
+    answers.body = json.dumps({"error": {"code": 403, "message": "slow down", "errors": [reason]}}).encode()
+    answers.headers = {"content-type": "application/json"}
+
+    with pytest.raises(StoreUnavailable):
+        store_at(answers.endpoint).replace("metadata.json", b"x")
+
+
+def test_the_time_of_an_object_is_what_the_service_says(answers: Answers) -> None:
+    """With its fraction; where it says none, that is denied, with a hint."""
+    answers.headers = {"content-type": "application/json"}
+    answers.body = b'{"name": "prefix/a", "size": "1", "updated": "2026-11-23T05:00:00.123Z"}'
+    store = store_at(answers.endpoint)
+    found = store.modified("a")
+    answers.body = b'{"name": "prefix/a", "size": "1"}'
+    with pytest.raises(StoreDenied, match="does not say when a was written") as caught:
+        store.modified("a")
+
+    assert datetime(2026, 11, 23, 5, 0, 0, 123_000, tzinfo=UTC).timestamp() * 1_000_000 == found
+    assert caught.value.hint
 
 
 # --- big and many

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,11 @@ CALLS: dict[str, Callable[[S3Store], object]] = {
     "get_range of nothing": lambda store: store.get_range("a/b", 0, 0),
     "list": lambda store: list(store.list("a/")),
     "delete": lambda store: store.delete("a/b"),
+    "replace": lambda store: store.replace("a/b", b"x"),
+    "modified": lambda store: store.modified("a/b"),
 }
 # An answer to HEAD has none, and S3 puts its codes there.
-WITH_BODY = {name: call for name, call in CALLS.items() if name != "get_range of nothing"}
+WITH_BODY = {name: call for name, call in CALLS.items() if name not in ("get_range of nothing", "modified")}
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
@@ -308,11 +311,12 @@ def test_a_wrong_key_is_denied(server: S3Server, call: Callable[[S3Store], objec
     assert "key" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("call", ["get", "get_range", "put"])
+@pytest.mark.parametrize("call", ["get", "get_range", "put", "replace"])
 def test_a_missing_bucket_is_not_a_missing_object(lying: S3Server, server: S3Server, call: str) -> None:
     """The bucket is named. (SeaweedFS makes a bucket that is put to; the other server does not.)"""
+    on = lying if call in ("put", "replace") else server
     with pytest.raises(StoreDenied, match="no-such-bucket: there is no such bucket"):
-        CALLS[call](open_s3("s3://no-such-bucket", (lying if call == "put" else server).environ()))
+        CALLS[call](open_s3("s3://no-such-bucket", on.environ()))
 
 
 def error(code: str) -> str:
@@ -652,6 +656,43 @@ def test_of_sixteen_stores_that_put_a_name_one_wins(server: S3Server) -> None:
 
     assert ["lost"] * 15 + ["won"] == sorted(outcome)
     assert ["race"] == [listed.name for listed in open_s3(url, server.environ()).list("")]
+
+
+# --- replacing -----------------------------------------------------------------------------------------
+
+
+def test_replacing_needs_no_probe_and_no_look(answering: Answering) -> None:
+    """One request, whatever the server makes of preconditions."""
+    open_s3("s3://bucket", answering.environ()).replace("metadata.json", b"x")
+
+    assert ["PUT /bucket/metadata.json"] == answering.seen
+
+
+@pytest.mark.parametrize("status", [304, 404, 412, 501])
+def test_a_replacing_that_is_refused_is_denied(answering: Answering, status: int) -> None:
+    """No answer to it says that a name is taken, or that there is none."""
+    answering.answer = lambda method, path: (status, "")
+    with pytest.raises(StoreDenied) as caught:
+        open_s3("s3://bucket", answering.environ()).replace("metadata.json", b"x")
+
+    assert caught.value.hint
+
+
+def test_a_server_that_ignores_preconditions_replaces(lying: S3Server) -> None:
+    """It is no relative of the other one."""
+    store = store_on(lying)
+    for content in (b"first", b"second and longer", b"third"):
+        store.replace("metadata.json", content)
+
+        assert content == store.get("metadata.json")
+
+
+def test_the_time_of_an_object_is_what_the_server_says(answering: Answering) -> None:
+    """In its head, for which one request is made."""
+    found = open_s3("s3://bucket", answering.environ()).modified("a")
+
+    assert datetime(2026, 11, 23, 5, tzinfo=UTC).timestamp() * 1_000_000 == found
+    assert ["HEAD /bucket/a"] == answering.seen
 
 
 # --- listing -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from replicator.clock import Clock
 from replicator.core.catalogue import Listed
 from replicator.core.errors import (
     ConfigError,
@@ -32,6 +33,7 @@ from replicator.core.errors import (
 )
 from replicator.store import sftp_connection, sftp_session
 from replicator.store.sftp import SftpStore, open_sftp
+from replicator.store.store_clock import clock_difference
 from tests.support.servers.sftp import (
     PASSWORD,
     SftpServer,
@@ -390,6 +392,81 @@ def test_an_object_is_synced_before_it_has_its_name(own: SftpServer) -> None:
     ]
 
 
+def test_what_is_replaced_is_synced_before_it_has_its_name(own: SftpServer) -> None:
+    """One rename that replaces, and nothing but the object is left, for nobody else to read."""
+    store = store_on(own)
+    assert isinstance(store, SftpStore)
+    for content in (b"first", b"second"):
+        store.replace("metadata.json", content)
+    said = [line for line in own.log.read_text().split() if line in ("fsync", "link", "posix-rename")]
+
+    assert ["fsync", "posix-rename"] * 2 == said
+    assert ["metadata.json"] == everything_in(folder_of(store, own))
+    assert 0o600 == stat.S_IMODE((folder_of(store, own) / "metadata.json").stat().st_mode)
+
+
+def test_a_server_of_another_make_replaces(servers: Servers) -> None:
+    """One that is denied every put, too: that nothing refuses a name does not matter here."""
+    store = store_on(servers("rclone"))
+    assert isinstance(store, SftpStore)
+    for content in (b"first", b"second and longer", b"third"):
+        store.replace("metadata.json", content)
+        assert content == store.get("metadata.json")
+
+    assert ["metadata.json"] == everything_in(folder_of(store, servers("rclone")))
+
+
+@pytest.mark.parametrize("mode", ["plain", "lying"])
+def test_without_a_rename_that_replaces_nothing_is_replaced(servers: Servers, mode: str) -> None:
+    """Denied, with what to do, before anything is written: to remove the old one first leaves a moment with none."""
+    server = servers(mode)
+    store = store_on(server)
+    assert isinstance(store, SftpStore)
+    folder_of(store, server).mkdir(parents=True)
+    (folder_of(store, server) / "metadata.json").write_bytes(b"old")
+    with pytest.raises(StoreDenied, match="can replace nothing") as caught:
+        store.replace("metadata.json", b"new")
+
+    assert "OpenSSH" in (caught.value.hint or "")
+    assert b"old" == store.get("metadata.json")
+    assert ["metadata.json"] == everything_in(folder_of(store, server))
+
+
+def test_a_link_is_replaced_and_not_followed(whole: SftpServer) -> None:
+    """It could point at any file of that machine."""
+    store = store_on(whole)
+    assert isinstance(store, SftpStore)
+    folder = folder_of(store, whole)
+    folder.mkdir(parents=True)
+    (folder / "secret").write_bytes(b"key")
+    (folder / "metadata.json").symlink_to("secret")
+    with pytest.raises(ObjectCorrupt, match="symbolic link"):
+        store.modified("metadata.json")
+    store.replace("metadata.json", b"new")
+
+    assert b"key" == (folder / "secret").read_bytes()
+    assert not (folder / "metadata.json").is_symlink()
+
+
+def test_the_time_of_an_object_is_that_of_its_file(servers: Servers) -> None:
+    """In whole seconds; a server that tells none is denied, with a hint, and everything else works there."""
+    for mode in ("whole", "timeless"):
+        server = servers(mode)
+        store = store_on(server)
+        assert isinstance(store, SftpStore)
+        store.put("a/b", b"x")
+        os.utime(folder_of(store, server) / "a/b", (0, 1_700_000_000.75))
+        if mode == "whole":
+            assert 1_700_000_000_000_000 == store.modified("a/b")
+            with pytest.raises(ObjectNotFound):
+                store.modified("a")
+        else:
+            with pytest.raises(StoreDenied, match="does not say when a/b was written") as caught:
+                store.modified("a/b")
+            assert caught.value.hint
+            assert clock_difference(store, Clock().wall) is None
+
+
 @pytest.mark.parametrize("mode", ["whole", "plain"])
 def test_of_several_stores_one_puts(servers: Servers, mode: str) -> None:
     """Threads: each of sixteen agents has a connection of its own."""
@@ -569,8 +646,13 @@ def test_a_server_that_is_down_is_unavailable(own: SftpServer) -> None:
     """And of use again once it is up, for the same store."""
     store = store_on(own)
     own.kill()
-    with pytest.raises(StoreUnavailable, match="cannot reach"):
-        store.put("a", b"x")
+    for call in (
+        lambda: store.put("a", b"x"),
+        lambda: store.replace("a", b"x"),
+        lambda: store.modified("a"),
+    ):
+        with pytest.raises(StoreUnavailable, match="cannot reach"):
+            call()
     own.start()
     store.put("a", b"x")
 
@@ -586,6 +668,8 @@ def test_a_session_that_died_at_rest_is_replaced(own: SftpServer) -> None:
         lambda: store.get("a"),
         lambda: store.get_range("a", 0, 1),
         lambda: list(store.list("")),
+        lambda: store.replace("b", b"z"),
+        lambda: store.modified("b"),
         lambda: store.delete("b"),
     ):
         own.kill()
@@ -612,10 +696,15 @@ def test_a_frozen_server_is_unavailable(own: SftpServer) -> None:
     store = store_on(own)
     store.put("a", b"x")
     own.freeze()
-    for _ in range(2):
+    for call in (
+        lambda: store.put("b", b"y"),
+        lambda: store.put("b", b"y"),
+        lambda: store.replace("a", b"x"),
+        lambda: store.modified("a"),
+    ):
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            store.put("b", b"y")
+            call()
         assert time.monotonic() - began < 5
     own.thaw()
 
@@ -675,11 +764,13 @@ def test_a_full_disk_is_unavailable(servers: Servers) -> None:
     """SFTP has no word for it: the hint has, and nothing half written is left."""
     store = store_on(servers("full"))
     assert isinstance(store, SftpStore)
-    with pytest.raises(StoreUnavailable) as caught:
-        store.put("a/b", bytes(3_000_000))
     store.put("a/c", b"x")
+    for call in (lambda: store.put("a/b", bytes(3_000_000)), lambda: store.replace("a/c", bytes(3_000_000))):
+        with pytest.raises(StoreUnavailable) as caught:
+            call()
+        assert "full disk" in (caught.value.hint or "")
 
-    assert "full disk" in (caught.value.hint or "")
+    assert b"x" == store.get("a/c")
     assert ["a/c"] == everything_in(folder_of(store, servers("full")))
 
 
@@ -692,7 +783,12 @@ def test_without_permission_it_is_denied(servers: Servers) -> None:
     assert isinstance(store, SftpStore)
     folder_of(store, servers("denying")).mkdir(parents=True, exist_ok=True)
     (folder_of(store, servers("denying")) / "a").touch()
-    for call in (lambda: store.put("b", b"x"), lambda: store.get("a"), lambda: store.get_range("a", 0, 0)):
+    for call in (
+        lambda: store.put("b", b"x"),
+        lambda: store.replace("a", b"x"),
+        lambda: store.get("a"),
+        lambda: store.get_range("a", 0, 0),
+    ):
         with pytest.raises(StoreDenied, match="not for you") as caught:
             call()
         assert caught.value.hint

@@ -104,6 +104,23 @@ def test_a_put_that_had_its_effect_is_not_taken_for_somebody_elses(
     assert (b"1", b"2") == (store.get("ours"), store.get("theirs"))
 
 
+def test_a_replacing_that_had_its_effect_is_made_again(
+    store: RetryingStore, faulty: FaultyStore, inner: MemoryStore
+) -> None:
+    """With the same bytes, and nothing is compared; what is denied is asked once."""
+    faulty.fail("replace", after=True)
+    faulty.fail("modified")
+    store.replace("metadata.json", b"new")
+    told = store.modified("metadata.json")
+    faulty.fail("replace", error=StoreDenied("it may only add"))
+    with pytest.raises(StoreDenied, match="it may only add"):
+        store.replace("metadata.json", b"newer")
+
+    assert b"new" == store.get("metadata.json")
+    assert inner.modified("metadata.json") == told
+    assert (3, 2) == (faulty.calls["replace"], faulty.calls["modified"])
+
+
 def test_a_server_that_names_a_pause_gets_it(
     store: RetryingStore, faulty: FaultyStore, pauses: Pauses
 ) -> None:
@@ -209,9 +226,11 @@ def test_bytes_are_spread_over_time(inner: MemoryStore) -> None:
 
     store = Bandwidth(inner, 1_000, clock, sleep)
     began = clock.now()
-    for number in range(5):
+    for number in range(4):
         store.put(str(number), bytes(500))
         store.get(str(number))
+    store.replace("0", bytes(500))
+    store.get("0")
     store.get_range("0", 0, 100)
 
     assert clock.now() - began == pytest.approx(5.0)
@@ -240,15 +259,20 @@ def test_calls_and_bytes_are_counted(faulty: FaultyStore) -> None:
     store.get("a")
     store.get_range("a", 0, 3)
     list(store.list(""))
+    store.replace("a", bytes(5))
+    store.modified("a")
     store.delete("a")
     with pytest.raises(ObjectNotFound):
         store.get("a")
+    with pytest.raises(ObjectNotFound):
+        store.modified("a")
     faulty.away = True
     with pytest.raises(StoreUnavailable):
         list(store.list(""))
 
     assert {
-        "put": 1, "get": 3, "list": 2, "delete": 1, "failed": 1, "bytes_put": 10, "bytes_got": 13,
+        "put": 1, "get": 3, "list": 2, "delete": 1, "replace": 1, "modified": 2, "failed": 1,
+        "bytes_put": 15, "bytes_got": 13,
     } == store.counters  # fmt: skip
 
 

@@ -21,12 +21,14 @@ _T = TypeVar("_T")
 
 
 class MemoryStore:
-    """Put-once objects in a dictionary. ``puts`` are the names in the order they were taken."""
+    """Put-once objects in a dictionary. ``puts`` are the names in the order they were taken, ``wall`` is its clock."""
 
-    def __init__(self, url: str = "memory://store") -> None:
+    def __init__(self, url: str = "memory://store", *, wall: Callable[[], int] | None = None) -> None:
         self._url = url
+        self._wall = wall or Clock().wall
         self._lock = threading.Lock()
         self._objects: dict[str, bytes] = {}
+        self._times: dict[str, int] = {}
         self.puts: list[str] = []
 
     @property
@@ -39,6 +41,7 @@ class MemoryStore:
             if name in self._objects:
                 raise ObjectExists(name)
             self._objects[name] = bytes(data)
+            self._times[name] = self._wall()
             self.puts.append(name)
 
     def get(self, name: str) -> bytes:
@@ -67,6 +70,17 @@ class MemoryStore:
         with self._lock:
             self._objects.pop(name, None)
 
+    def replace(self, name: str, data: bytes) -> None:
+        with self._lock:
+            self._objects[name] = bytes(data)
+            self._times[name] = self._wall()
+
+    def modified(self, name: str) -> int:
+        with self._lock:
+            if name not in self._objects:
+                raise ObjectNotFound(name)
+            return self._times[name]
+
     # --- what only a test may do -----------------------------------------------------------------------
 
     def damage(self, name: str, change: Callable[[bytes], bytes]) -> None:
@@ -87,7 +101,7 @@ class FaultyStore:
     operation by its number; ``roll`` lets each call fail by chance, from a seed. ``calls`` counts.
     """
 
-    OPERATIONS = ("put", "get", "get_range", "list", "delete")
+    OPERATIONS = ("put", "get", "get_range", "list", "delete", "replace", "modified")
 
     def __init__(self, inner: Store) -> None:
         self._inner = inner
@@ -127,6 +141,12 @@ class FaultyStore:
 
     def delete(self, name: str) -> None:
         self._run("delete", lambda: self._inner.delete(name))
+
+    def replace(self, name: str, data: bytes) -> None:
+        self._run("replace", lambda: self._inner.replace(name, data))
+
+    def modified(self, name: str) -> int:
+        return self._run("modified", lambda: self._inner.modified(name))
 
     def _run(self, operation: str, call: Callable[[], _T]) -> _T:
         self.calls[operation] += 1

@@ -4,8 +4,10 @@
 is a server that is no relative of it and replaces at a rename.
 
 - ``whole``: as it is; hard links and fsync, which its log tells of, but no fsync of folders.
-- ``plain``: no hard links, no fsync, short reads, as appliances have it; ``lying``: and rename replaces.
+- ``plain``: no hard links, no fsync, no rename that replaces, short reads, as appliances have it; ``lying``: and rename
+  replaces all the same.
 - ``narrow``: two sessions at once on a connection. ``full``: no file beyond a megabyte. ``denying``: opens nothing.
+  ``timeless``: tells no times.
 - ``chatty``: its login prints text. ``mute``: starts SFTP and never says a word. ``deaf``: never starts it.
   ``none``: has no SFTP.
 """
@@ -212,6 +214,10 @@ def _files(mode: str, root: Path) -> Callable[[object], object]:
             print("link", flush=True)
             super().link(oldpath, newpath)
 
+        def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
+            print("posix-rename", flush=True)
+            super().posix_rename(oldpath, newpath)
+
         def rename(self, oldpath: bytes, newpath: bytes) -> None:
             if mode == "lying":
                 self.posix_rename(oldpath, newpath)
@@ -225,7 +231,7 @@ def _change_asyncssh(mode: str) -> None:
     from asyncssh import ChannelOpenError, channel, connection, sftp
 
     if mode in ("plain", "lying"):
-        gone = (b"hardlink@openssh.com", b"fsync@openssh.com")
+        gone = (b"hardlink@openssh.com", b"fsync@openssh.com", b"posix-rename@openssh.com")
         handler = sftp.SFTPServerHandler
         handler._extensions = [each for each in handler._extensions if each[0] not in gone]
         handler._packet_handlers = {k: v for k, v in handler._packet_handlers.items() if k not in gone}
@@ -248,6 +254,14 @@ def _change_asyncssh(mode: str) -> None:
         sftp.SFTPServerHandler.run = run
     elif mode == "deaf":
         channel.SSHServerChannel._process_subsystem_request = lambda *_: time.sleep(3600)
+    elif mode == "timeless":
+        encode = sftp.SFTPAttrs.encode
+
+        def without_times(self: sftp.SFTPAttrs, version: int) -> bytes:
+            self.atime = self.mtime = None
+            return encode(self, version)
+
+        sftp.SFTPAttrs.encode = without_times
     elif mode == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
