@@ -159,6 +159,14 @@ def _unexpected_plain(url: str) -> KeyRefused:
     )
 
 
+def _require_of(ring: KeyRing, record: RepositoryRecord, url: str) -> None:
+    if ring.repository != record.repository:
+        raise ObjectCorrupt(
+            f"{url} holds the key ring of another repository ({ring.repository})",
+            hint="somebody put a slot into keys/ that does not belong there",
+        )
+
+
 class StoredKeys:
     """For who reads a store: its ring, opened when it is first needed."""
 
@@ -199,8 +207,8 @@ class StoredKeys:
             raise KeyRefused(
                 f"{self._store.url} is encrypted, and its key slots are gone", hint="see keys/ there"
             )
-        if record is not None and found[0].repository != record.repository:
-            raise ObjectCorrupt(f"{self._store.url} holds the key ring of another repository")
+        if record is not None:
+            _require_of(found[0], record, self._store.url)
         return found[0]
 
 
@@ -299,6 +307,8 @@ class HeldKeys:
             store = store.plain  # which opens what it holds only once we have the ring
         with self._lock:
             found = ring_in(store, self._source.read())
+            if found is not None:
+                _require_of(found[0], record, store.url)
             if found is None:
                 self._begin(store, record, wall())
             elif self._ring is None:
