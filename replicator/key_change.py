@@ -17,7 +17,7 @@ from replicator.core.key_ring import KeyRing, Root, rotated, unwrap, without_roo
 from replicator.core.names import KeyName
 from replicator.core.operator_key import KEY_SIZE
 from replicator.core.seal import KEY_ID_SIZE
-from replicator.keys import KeySource, keep_slot, kept_slot, ring_in, slots_in, wrapped
+from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, ring_in, slots_in, wrapped
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ class KeyHolders:
 
     def ring(self) -> KeyRing:
         """The newest of all. Raises KeyRefused."""
-        keys = self.source.read()
+        if not self.source.configured and any(slots_in(store) for store in self.stores):
+            raise missing_key(self.stores[0].url)
+        keys = self.source.read() if self.source.configured else ()
         found: list[KeyRing] = []
         slot = kept_slot(self.path) if self.path is not None else None
         if slot is not None and self.path is not None:

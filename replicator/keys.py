@@ -145,7 +145,7 @@ def ring_in(store: Store, keys: tuple[OperatorKey, ...]) -> tuple[KeyRing, bytes
     return None
 
 
-def _missing_key(url: str) -> KeyRefused:
+def missing_key(url: str) -> KeyRefused:
     return KeyRefused(
         f"{url} is encrypted, and no key is given",
         hint=f"set {KEY}, {KEY}_FILE or {KEY}_COMMAND, or {PASSPHRASE} likewise",
@@ -201,7 +201,7 @@ class StoredKeys:
                 raise _unexpected_plain(self._store.url)
             return None
         if not self._source.configured:
-            raise _missing_key(self._store.url)
+            raise missing_key(self._store.url)
         found = ring_in(self._store, self._source.read())
         if found is None:
             raise KeyRefused(
@@ -255,7 +255,7 @@ class HeldKeys:
             if slot is None:
                 return
             if not self.configured:
-                raise _missing_key(f"the state folder's {self._path}")
+                raise missing_key(f"the state folder's {self._path}")
             self._take(unwrap(slot, self._path, self._source.read()), slot)
 
     def ring(self) -> KeyRing | None:
@@ -300,7 +300,7 @@ class HeldKeys:
         """Have the ring of the repository at *store*, or make its first one. Raises KeyRefused where the two cannot
         be brought together."""
         if record.sealed != self.configured:
-            raise _missing_key(store.url) if record.sealed else _unexpected_plain(store.url)
+            raise missing_key(store.url) if record.sealed else _unexpected_plain(store.url)
         if not record.sealed:
             return
         if isinstance(store, SealedStore):

@@ -41,7 +41,8 @@ def check(
 
     Nothing is changed: the database is opened for a moment and only if no agent follows it (in a process of
     its own that is safe beside any application), and a store gets one small object, which is deleted again.
-    Exit code 0 if nothing FAILed, warnings or not; 1; 2 for the configuration; 16 if only stores failed.
+    Exit code 0 if nothing FAILed, warnings or not; 1; 2 for the configuration; 16 if only stores failed, 12 if only
+    a key did.
     JSON: `replicator-check` {findings [{level ok|warn|fail, subject, message, hint}], failed}.
     """
     screen = screen_of(ctx)
@@ -102,4 +103,5 @@ def _tell(screen: Screen, findings: list[Finding]) -> int:
                 screen.result(f"      hint: {each.hint}")
     if not failed:
         return 0
-    return 16 if all(each.store for each in failed) else 1
+    codes = {each.exit_code for each in failed}
+    return codes.pop() if len(codes) == 1 else 1

@@ -12,9 +12,11 @@ from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
 from replicator.config import DatabaseConfig
 from replicator.core.errors import (
+    KeyRefused,
     ReplicatorError,
     RepositoryNotFound,
     SourceGone,
+    StoreError,
 )
 from replicator.core.times import format_time
 from replicator.enlist import is_of, lease_text, newest_lease
@@ -35,6 +37,10 @@ FREE_SHARE_MIN = 0.10
 _VERSION_OFFSET = 96
 
 
+# What only a store, or a lack of its key, is at fault for.
+STORE = StoreError.exit_code
+
+
 class Level(Enum):
     OK = "ok"
     WARN = "warn"
@@ -43,17 +49,18 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``store``: the fault lies with a store, which has an exit code of its own."""
+    """``exit_code``: what it comes to if nothing else failed; the fault may lie with a store, or with a key."""
 
     level: Level
     subject: str
     message: str
     hint: str | None = None
-    store: bool = False
+    exit_code: int = 1
 
 
 def _fault(subject: str, error: ReplicatorError, *, store: bool = False) -> Finding:
-    return Finding(Level.FAIL, subject, str(error), error.hint, store)
+    code = KeyRefused.exit_code if isinstance(error, KeyRefused) else STORE if store else 1
+    return Finding(Level.FAIL, subject, str(error), error.hint, code)
 
 
 def check_clock(now: int) -> Iterator[Finding]:
@@ -210,7 +217,11 @@ def _absent_folder(url: str, folder: str) -> Finding:
     there = _existing(folder)
     if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
         return Finding(
-            Level.FAIL, url, f"it is not there, and cannot be made in {there}", "is it mounted?", store=True
+            Level.FAIL,
+            url,
+            f"it is not there, and cannot be made in {there}",
+            "is it mounted?",
+            exit_code=STORE,
         )
     return Finding(
         Level.WARN, url, "it is not there yet; the agent makes it", "if it is a mount, mount it first"
@@ -221,7 +232,7 @@ def _trial(store: Store) -> Iterator[Finding]:
     try:
         found = try_store(store)
     except Broken as exc:
-        yield Finding(Level.FAIL, store.url, str(exc), "choose another store", store=True)
+        yield Finding(Level.FAIL, store.url, str(exc), "choose another store", exit_code=STORE)
         return
     if not found.raced:
         yield Finding(
@@ -288,5 +299,5 @@ def _lease(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
     else:
         yield Finding(
             Level.FAIL, store.url, f"another agent writes to it: {who}",
-            "use another store, or --take-over if that agent is gone for good", store=True,
+            "use another store, or --take-over if that agent is gone for good", exit_code=STORE,
         )  # fmt: skip
