@@ -18,6 +18,7 @@ import pytest
 from replicator.core.errors import (
     FormatTooNew,
     Interrupted,
+    KeyRefused,
     ObjectCorrupt,
     ObjectNotFound,
     ProofFailed,
@@ -27,15 +28,18 @@ from replicator.core.errors import (
     TargetUnreachable,
 )
 from replicator.core.full import decode_manifest
+from replicator.core.key_ring import new_ring
 from replicator.core.names import FullName, GenerationName, PackName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, RepositoryRecord, encode_record
 from replicator.core.unit import decode_unit, encode_body, encode_unit, first_chain, parse_unit_header
 from replicator.core.unit_build import Sighting
+from replicator.keys import FixedKeys
 from replicator.repository import newest_point, oldest_point, read_repository, window
 from replicator.restore import Progress, RestoreOptions, RestoreResult, Target, choose, restore_chosen
 from replicator.restore.image import Image
 from replicator.store import Store
+from replicator.store.sealed import SealedStore
 from tests.core.histories import GENERATION, REPOSITORY, START, Commit, Model, database_of
 from tests.core.unit_writer import Writer, full_of, writer_on
 from tests.support.memory_store import FaultyStore, MemoryStore
@@ -403,6 +407,42 @@ def test_what_a_killed_restore_left_is_cleared_away(shelf: Shelf, output: Path) 
     assert not left.exists()
     assert os.path.exists(other.path)
     other.discard()
+
+
+RING = new_ring(REPOSITORY.hex(), 1_000, secrets=[bytes(range(size)) for size in (32, 32, 8, 8)])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", [SegmentName, PackName, FullName, GenerationName])
+def test_damage_to_what_is_sealed_is_an_error_or_does_not_matter(
+    shelf: Shelf, tmp_path: Path, damage: str, kind: type
+) -> None:
+    """The same of the same objects encrypted, where nothing is taken for another object, or for plain."""
+    writer = shelf.writers[G]
+    shelf.full(writer)
+    shelf.segment(writer.commits(2))
+    plain, shelf.store = shelf.store, MemoryStore()
+    for name in plain.puts:
+        SealedStore(shelf.store, FixedKeys(RING)).put(name, plain.get(name))
+    hurt = 0
+    for name in shelf.names(kind):
+        original = shelf.store.get(name)
+        DAMAGES[damage](shelf, name)
+        for target in (Target(), Target(txid=0), Target(txid=5), Target(timestamp=START + 8)):
+            output = tmp_path / "restored.db"
+            try:
+                result = restore(SealedStore(shelf.store, FixedKeys(RING)), output, target)
+            except (*OURS, KeyRefused):
+                hurt += 1
+            else:
+                assert writer.states[result.position.txid].pages == pages_of(output)
+                output.unlink()
+            assert [] == list(tmp_path.iterdir())
+        shelf.store.delete(name)
+        shelf.store.put(name, original)
+
+    harmless = kind is GenerationName or (kind is PackName and damage in ("a byte more", "cut by a byte"))
+    assert bool(hurt) != harmless
 
 
 @pytest.mark.parametrize("place", [8, 100, -33, -40])
