@@ -15,13 +15,14 @@ from replicator.core.errors import (
     StoreUnavailable,
     TargetUnreachable,
 )
+from replicator.core.key_ring import new_ring
 from replicator.core.names import GenerationName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord
 from replicator.core.unit import decode_unit, follows, parse_unit_header, split_units
 from replicator.enlist import base_checksum_of, enlist, newest_in, read_manifest
 from replicator.fence import fence
-from replicator.keys import HeldKeys, KeySource
+from replicator.keys import FixedKeys, HeldKeys, KeySource
 from replicator.marks import Marks
 from replicator.pulse import Pulse
 from replicator.repository import read_repository
@@ -30,6 +31,7 @@ from replicator.ship import Ship, queue, retries
 from replicator.spool import Spool
 from replicator.state import RunningGeneration, StateFolder
 from replicator.store import Store
+from replicator.store.sealed import SealedStore
 from tests.core.histories import GENERATION, REPOSITORY, START, database_of
 from tests.core.unit_writer import Writer, full_of, writer_on
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
@@ -38,6 +40,7 @@ G = GenerationId(GENERATION)
 LATER = GenerationId("ffeeddccbbaa9988")
 INTERVAL = 1.0
 PLAIN = HeldKeys(KeySource({}), "/nonexistent/keys.json")
+RING = new_ring(REPOSITORY.hex(), 1_000, secrets=[bytes(range(size)) for size in (32, 32, 8, 8)])
 
 
 class Pier:
@@ -132,7 +135,10 @@ class Pier:
             for each in self.inner.list(f"tail/{generation}/")
             if isinstance(name := parse_name(each.name), SegmentName)
         )
-        return [bytes(view) for _, name in names for view in split_units(self.inner.get(name))]
+        reader = (
+            SealedStore(self.inner, FixedKeys(RING)) if isinstance(self.store, SealedStore) else self.inner
+        )
+        return [bytes(view) for _, name in names for view in split_units(reader.get(name))]
 
     @property
     def mark(self) -> Position | None:
@@ -144,9 +150,20 @@ def pier(tmp_path: Path) -> Pier:
     return Pier(tmp_path)
 
 
+@pytest.fixture(params=["plain", "sealed"])
+def any_pier(tmp_path: Path, request: pytest.FixtureRequest) -> Pier:
+    """To a store that is encrypted, or is not: nothing that is said of its user may differ."""
+    inner = MemoryStore()
+    store: Store = FaultyStore(inner)
+    return Pier(
+        tmp_path, store if request.param == "plain" else SealedStore(store, FixedKeys(RING)), inner=inner
+    )
+
+
 def faulty(pier: Pier) -> FaultyStore:
-    assert isinstance(pier.store, FaultyStore)
-    return pier.store
+    store = pier.store.plain if isinstance(pier.store, SealedStore) else pier.store
+    assert isinstance(store, FaultyStore)
+    return store
 
 
 def put_full(pier: Pier) -> int:
@@ -374,66 +391,66 @@ def test_a_refusal_is_asked_about_now_and_then(pier: Pier) -> None:
     assert pier.step() is None
 
 
-def test_a_put_that_failed_after_taking_the_bytes_is_adopted(pier: Pier) -> None:
+def test_a_put_that_failed_after_taking_the_bytes_is_adopted(any_pier: Pier) -> None:
     """The name is taken by exactly our units: they are shipped, and nothing is put twice."""
-    pier.run()
-    units = pier.commit(2)
-    faulty(pier).fail("put", after=True)
-    assert pier.step() == 0.5
-    assert Position(G, 2) != pier.mark
-    pier.clock.advance(0.5)
-    pier.run()
+    any_pier.run()
+    units = any_pier.commit(2)
+    faulty(any_pier).fail("put", after=True)
+    assert any_pier.step() == 0.5
+    assert Position(G, 2) != any_pier.mark
+    any_pier.clock.advance(0.5)
+    any_pier.run()
 
-    assert units == pier.shipped_units()
-    assert [str(SegmentName(G, 1))] == pier.segments
-    assert Position(G, 2) == pier.mark
-    assert pier.ship.has_shipped(pier.spool.end)
+    assert units == any_pier.shipped_units()
+    assert [str(SegmentName(G, 1))] == any_pier.segments
+    assert Position(G, 2) == any_pier.mark
+    assert any_pier.ship.has_shipped(any_pier.spool.end)
 
 
-def test_a_segment_that_was_cut_elsewhere_is_adopted(pier: Pier) -> None:
+def test_a_segment_that_was_cut_elsewhere_is_adopted(any_pier: Pier) -> None:
     """More was captured between the two attempts: what is there counts, and the rest follows behind it."""
-    pier.run()
-    first = pier.commit(2)
-    faulty(pier).fail("put", after=True)
-    pier.step()
-    more = pier.commit(3)
-    pier.clock.advance(0.5)
-    pier.run()
+    any_pier.run()
+    first = any_pier.commit(2)
+    faulty(any_pier).fail("put", after=True)
+    any_pier.step()
+    more = any_pier.commit(3)
+    any_pier.clock.advance(0.5)
+    any_pier.run()
 
-    assert first + more == pier.shipped_units()
-    assert [str(SegmentName(G, 1)), str(SegmentName(G, 3))] == pier.segments
+    assert first + more == any_pier.shipped_units()
+    assert [str(SegmentName(G, 1)), str(SegmentName(G, 3))] == any_pier.segments
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_through_any_failures_everything_arrives_once(pier: Pier, seed: int) -> None:
+def test_through_any_failures_everything_arrives_once(any_pier: Pier, seed: int) -> None:
     """Puts, gets and lists that fail before or after their effect, and restarts in between: no unit is lost,
     doubled or out of order, and the mark never says more than is there."""
     rng = random.Random(seed)
-    faulty(pier).roll(0.3, seed=seed)
+    faulty(any_pier).roll(0.3, seed=seed)
     units: list[bytes] = []
     for _ in range(60):
         kind = rng.random()
         if kind < 0.6:
-            units += pier.commit(rng.randint(1, 3))
+            units += any_pier.commit(rng.randint(1, 3))
         elif kind < 0.7:
-            units += pier.capture(pier.writer.large(3))
+            units += any_pier.capture(any_pier.writer.large(3))
         elif kind < 0.8:
-            pier.restart()
-        delay = pier.step()
-        there = pier.shipped_units()
+            any_pier.restart()
+        delay = any_pier.step()
+        there = any_pier.shipped_units()
         assert units[: len(there)] == there
-        mark = pier.marks.snapshot().stores.get(pier.store.url)
+        mark = any_pier.marks.snapshot().stores.get(any_pier.store.url)
         if mark is not None and mark.shipped is not None:
             assert there
             assert mark.shipped.txid <= parse_unit_header(there[-1]).txid_last
-        pier.clock.advance(rng.choice([0.0, 0.1, delay or 5.0]))
-    faulty(pier).roll(0.0, seed=0)
-    pier.clock.advance(60.0)
-    pier.run()
+        any_pier.clock.advance(rng.choice([0.0, 0.1, delay or 5.0]))
+    faulty(any_pier).roll(0.0, seed=0)
+    any_pier.clock.advance(60.0)
+    any_pier.run()
 
-    assert units == pier.shipped_units()
-    assert Position(G, pier.writer.tip.txid) == pier.mark
-    for before, after in itertools.pairwise(map(decode_unit, pier.shipped_units())):
+    assert units == any_pier.shipped_units()
+    assert Position(G, any_pier.writer.tip.txid) == any_pier.mark
+    for before, after in itertools.pairwise(map(decode_unit, any_pier.shipped_units())):
         assert follows(after.header, before.digest)
 
 
