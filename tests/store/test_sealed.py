@@ -23,6 +23,7 @@ from replicator.core.errors import (
     StoreUnavailable,
 )
 from replicator.core.key_ring import KeyRing, new_ring, rotated, without_roots, wrap
+from replicator.core.names import METADATA
 from replicator.core.operator_key import OperatorKey
 from replicator.core.records import RepositoryRecord, encode_record
 from replicator.core.seal import parse_header, plain_length, unseal
@@ -293,6 +294,21 @@ def test_a_name_that_is_put_again_is_another_object(inner: MemoryStore) -> None:
     store.put(PACK, bytes(range(100)))
 
     assert bytes(range(90, 100)) == store.get_range(PACK, 90, 10)
+
+
+def test_what_is_replaced_is_read_as_it_is_now(inner: MemoryStore) -> None:
+    """Whole, in part, and by its key, also where somebody else replaced it: the one before is not remembered."""
+    agent(inner).put(METADATA, b"first")
+    store = agent(inner, TWO)
+    for number, writer in enumerate((store, agent(inner, TWO), store)):
+        assert [store.get_range(METADATA, 0, 3), store.key_of(METADATA)] == (
+            [b"fir", RING.active.key_id] if number == 0 else [b"the", TWO.active.key_id]
+        )
+        writer.replace(METADATA, b"the next one, number %d" % number)
+        assert b"the next one, number %d" % number == store.get(METADATA)
+
+    assert inner.get(METADATA).startswith(b"RPLSEAL")
+    assert [METADATA] == [each.name for each in store.list("metadata")]
 
 
 def test_few_headers_are_held(inner: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
