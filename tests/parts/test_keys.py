@@ -244,7 +244,7 @@ def test_a_configuration_names_where_the_key_is(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("encryption", "message"),
     [
-        (f"{{key: {ONE}}}", "unknown setting 'key'"),
+        (f"{{key: {ONE}}}", r"unknown (setting|key) 'key'"),
         (ONE, "`encryption` is no mapping"),
         (f"[{ONE}]", "`encryption` is no mapping"),
         ("true", "`encryption` is no mapping"),
@@ -256,7 +256,7 @@ def test_a_configuration_names_where_the_key_is(tmp_path: Path, monkeypatch: pyt
             "{passphrase_file: a, passphrase_command: b}",
             "`passphrase_file` and `passphrase_command` are both given",
         ),
-        ("{keyfile: a}", "unknown setting 'keyfile'"),
+        ("{keyfile: a}", r"unknown (setting|key) 'keyfile'"),
     ],
 )
 def test_a_key_in_a_configuration_is_refused(
