@@ -3,9 +3,9 @@
 import pytest
 
 from replicator.core.catalogue import GenerationListing
-from replicator.core.names import FullName, SegmentName
+from replicator.core.names import CarrierName, FullName, IncrementalName, LogName, SegmentName
 from replicator.core.position import GenerationId
-from replicator.core.restore_plan import NoPlan, RestorePlan, plan_restore, segments_from
+from replicator.core.restore_plan import NoPlan, RestorePlan, carriers_from, plan_restore
 
 G = GenerationId("00112233445566ff")
 Part = int | tuple[int, int]
@@ -67,7 +67,7 @@ def test_a_plan_is_a_full_and_the_segments_behind_it(
     fulls: list[int], segments: list[Part], txid: int | None, base: int, applied: list[Part]
 ) -> None:
     """The newest full at or before the target, and every segment that may hold what follows up to it."""
-    expected = RestorePlan(G, full(base), tuple(map(segment, applied)), txid)
+    expected = RestorePlan(G, full(base), (), tuple(map(segment, applied)), txid)
 
     assert expected == plan_restore(listing(fulls, segments), txid)
 
@@ -96,4 +96,54 @@ def test_the_segment_that_may_hold_the_next_transaction_comes_first(
     segments: list[Part], txid: int, expected: list[Part]
 ) -> None:
     """A name says where a segment begins and not where it ends."""
-    assert tuple(map(segment, expected)) == segments_from(listing([0], segments), txid)
+    assert tuple(map(segment, expected)) == carriers_from(tuple(map(segment, segments)), txid)
+
+
+# --- incrementals and logs -----------------------------------------------------------------------------
+
+
+def incremental(parent: int, txid: int) -> IncrementalName:
+    return IncrementalName(txid * 1_000_000, G, parent, txid)
+
+
+def log(first: int, last: int) -> LogName:
+    return LogName(last * 1_000_000, G, first, last)
+
+
+MIXED = GenerationListing(
+    G,
+    None,
+    (full(0), full(40)),
+    (segment(30), segment(50), segment(60)),
+    (incremental(0, 10), incremental(10, 20), incremental(25, 30), incremental(40, 45)),
+    (log(1, 10), log(11, 20), log(21, 49)),
+)
+
+
+@pytest.mark.parametrize(
+    ("txid", "base", "incrementals", "carriers"),
+    [
+        (0, 0, [], []),
+        (9, 0, [], [log(1, 10)]),
+        (10, 0, [(0, 10)], []),
+        (15, 0, [(0, 10)], [log(11, 20)]),
+        (20, 0, [(0, 10), (10, 20)], []),
+        (35, 0, [(0, 10), (10, 20)], [log(21, 49)]),  # the backup at 30 lies on one that is gone
+        (40, 40, [], []),
+        (44, 40, [], [log(21, 49)]),
+        (47, 40, [(40, 45)], [log(21, 49)]),
+        (49, 40, [(40, 45)], [log(21, 49)]),
+        (50, 40, [(40, 45)], [log(21, 49), segment(50)]),
+        (None, 40, [(40, 45)], [log(21, 49), segment(50), segment(60)]),
+    ],
+)
+def test_incrementals_lie_over_a_full_and_logs_carry_what_follows(
+    txid: int | None, base: int, incrementals: list[tuple[int, int]], carriers: list[CarrierName]
+) -> None:
+    """The newest backup whose whole chain is there, and what lies behind it; a segment that a log took over is left."""
+    expected = RestorePlan(
+        G, full(base), tuple(incremental(*each) for each in incrementals), tuple(carriers), txid
+    )
+
+    assert expected == plan_restore(MIXED, txid)
+    assert expected.base_txid == (incrementals[-1][1] if incrementals else base)

@@ -26,9 +26,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     assert f"Usage: replicator {verb}" in text
     below = re.findall(r"^  (\w+) +[A-Z]", text.partition("Commands:")[2], re.MULTILINE)
-    assert (verb in ("config", "key")) == bool(below)
-    if not below:
-        assert "--no-color" in text
+    assert below or "--no-color" in text
     for each in below:
         assert 0 == run([verb, each, "--help"])
         text = capsys.readouterr().out
