@@ -107,10 +107,7 @@ class Line:
                     verification=verification, stop=stop,
                 ),
                 Archive(store, stop.is_set),
-                Prune(
-                    store, clock, manifests, policy=policy, stopped=stop.is_set,
-                    running=lambda: state.generation.record.generation if state.generation else None,
-                ),
+                Prune(store, clock, manifests, policy=policy, running=state.running, stopped=stop.is_set),
                 CatalogueFile(store, manifests),
             ),
             state=state, marks=marks, clock=clock, confirm=enlist, log_seconds=log_seconds,

@@ -205,6 +205,10 @@ class StateFolder:
             return replace(tip, rolling=self.settled[1])
         return tip
 
+    def running(self) -> GenerationId | None:
+        """The generation that goes on."""
+        return self.generation.record.generation if self.generation is not None else None
+
     def record_of(self, generation: GenerationId) -> GenerationRecord | None:
         records = (*self.earlier, *([self.generation.record] if self.generation else []))
         return next((record for record in records if record.generation == generation), None)

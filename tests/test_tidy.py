@@ -45,6 +45,7 @@ LAYER_OF_HEAD = {
             "line",
             "loop",
             "config",
+            "requests",
             "scheduler",
             "status",
             "upkeep",

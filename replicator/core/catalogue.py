@@ -55,13 +55,13 @@ class GenerationListing:
     @property
     def carriers(self) -> tuple[CarrierName, ...]:
         """What carries units, in their order: logs, and the segments that no log has taken over yet."""
-        if not self.logs:
-            return self.segments
+        if not self.logs or not self.segments:
+            return self.logs or self.segments
         # Where a segment ends only what follows it tells. One that a log holds the beginning of may go on behind it.
-        following = [each.txid_first - 1 for each in self.segments[1:]]
+        ends = [*(each.txid_first - 1 for each in self.segments[1:]), TXID_MAX]
         left = [
             segment
-            for segment, end in zip(self.segments, [*following, TXID_MAX], strict=True)
+            for segment, end in zip(self.segments, ends, strict=True)
             if not any(
                 log.txid_first <= segment.txid_first and max(segment.txid_first, end) <= log.txid_last
                 for log in self.logs

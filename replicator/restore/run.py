@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from replicator.core.errors import Interrupted, ProofFailed
+from replicator.core.full import Manifest
+from replicator.core.incremental import Incremental
 from replicator.core.manifest import Backup
 from replicator.core.position import Position
 from replicator.core.times import format_time
@@ -94,20 +96,8 @@ def restore_chosen(
     try:
         image.resize(base.pages)
         fetch = _Fetch(PatientStore(repository.store, cancelled), chosen, options, on_progress, check)
-        done = 0
-        total = manifest.database_bytes + sum(each.pages_stored for each in incrementals) * manifest.page_size
-
-        def chunks(size: int) -> None:
-            nonlocal done
-            check()
-            done += size
-            on_progress(Progress("chunks", done, total))
-
         with nearest_points_named(repository):
-            covered = None
-            if incrementals:
-                covered = restore_pages(fetch.store, incrementals, image, jobs=options.jobs, report=chunks)
-            restore_chunks(fetch.store, manifest, image, covered=covered, jobs=options.jobs, report=chunks)
+            fetch.lay_down(manifest, incrementals, image)
             replayed = fetch.replay(base, image)
         image.finish()
         with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
@@ -136,6 +126,22 @@ class _Fetch:
     options: RestoreOptions
     on_progress: Callable[[Progress], None]
     check: Callable[[], None]
+
+    def lay_down(self, manifest: Manifest, incrementals: Sequence[Incremental], image: Image) -> None:
+        """The backups: of each page what the newest of them has."""
+        options, done = self.options, 0
+        total = manifest.database_bytes + sum(each.pages_stored for each in incrementals) * manifest.page_size
+
+        def chunks(size: int) -> None:
+            nonlocal done
+            self.check()
+            done += size
+            self.on_progress(Progress("chunks", done, total))
+
+        covered = None
+        if incrementals:
+            covered = restore_pages(self.store, incrementals, image, jobs=options.jobs, report=chunks)
+        restore_chunks(self.store, manifest, image, covered=covered, jobs=options.jobs, report=chunks)
 
     def replay(self, base: Backup, image: Image) -> Replayed:
         target = self.chosen.point.position.txid

@@ -147,3 +147,26 @@ def test_incrementals_lie_over_a_full_and_logs_carry_what_follows(
 
     assert expected == plan_restore(MIXED, txid)
     assert expected.base_txid == (incrementals[-1][1] if incrementals else base)
+
+
+@pytest.mark.parametrize(
+    ("txid", "before", "after"),
+    [(12, 10, 20), (21, 20, 30), (29, 20, 30), (31, 30, 40), (41, 40, None)],
+)
+def test_without_the_log_there_are_the_backups(txid: int, before: int, after: int | None) -> None:
+    """X3, S58, S59: the nearest on both sides are told."""
+    chains = (incremental(0, 10), incremental(10, 20), incremental(30, 40))
+    backups = GenerationListing(G, None, (full(0), full(30)), (), chains)
+
+    found = plan_restore(backups, txid)
+
+    assert isinstance(found, NoPlan)
+    assert (before, after) == (found.nearest_before, found.nearest_after)
+
+
+def test_what_a_log_holds_in_part_is_read_too() -> None:
+    """A segment reaches behind the log that took over its beginning; and one with all of them gone is no trouble."""
+    listing = GenerationListing(G, None, (full(0),), (segment(8), segment(15)), (), (log(1, 10),))
+
+    assert (log(1, 10), segment(8), segment(15)) == listing.carriers
+    assert (log(1, 10),) == GenerationListing(G, None, (full(0),), (), (), (log(1, 10),)).carriers

@@ -6,6 +6,7 @@ import pytest
 
 from replicator.capture.place import base_tip, begin_generation, lineage_of
 from replicator.capture.units import Sightings, UnitWriter
+from replicator.core.changed_pages import ChangedPages
 from replicator.core.unit import decode_unit
 from replicator.source.database import Database
 from replicator.spool import Spool
@@ -40,7 +41,10 @@ def test_commits_seen_more_than_an_hour_apart_are_in_different_units(
     spool.open()
     try:
         generation, pages = begin_generation(database, state, *held, reason="first run", wall=START)
-        writer = UnitWriter(database, spool, pages, lineage_of(state, generation), base_tip(generation))
+        writer = UnitWriter(
+            database, spool, pages, lineage_of(state, generation), base_tip(generation),
+            ChangedPages(generation.record.generation, 0),
+        )  # fmt: skip
         sightings = Sightings(writer.tip.cursor.frames, START)
         for later in looks:
             app.insert()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from replicator.agent import Agent
-from replicator.backup import FullBackup, FullResult
+from replicator.backup import FullBackup, FullResult, Making
 from replicator.core.cursor import Observation
 from replicator.core.following import Pace
 from replicator.moment import Followed
@@ -95,7 +95,7 @@ def meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[W
     agent = Agent([rig.config()])
 
     def go(work: Work) -> list[FullResult]:
-        def interfere(self: FullBackup, followed: Followed) -> FullResult:
+        def interfere(self: FullBackup, followed: Followed, making: Making) -> FullResult:
             monkeypatch.setattr(FullBackup, "run", run)
             app.execute("UPDATE r SET n = 1")
             agent._followers[0].capture_now()
@@ -104,7 +104,7 @@ def meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[W
                 patch.setattr(Pace, "due", lambda *_, **__: False)
                 work(app)
                 app.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                made.append(run(self, followed))
+                made.append(run(self, followed, making))
             return made[0]
 
         monkeypatch.setattr(FullBackup, "run", interfere)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from replicator.agent import Agent
-from replicator.backup import FullBackup, FullResult
+from replicator.backup import FullBackup, FullResult, Making
 from replicator.capture import Capture, place
 from replicator.capture import follow as follow_module
 from replicator.moment import Followed
@@ -86,13 +86,13 @@ def test_a_full_backup_is_of_its_commit(
     run = FullBackup.run
     stores = (rig.store, str(rig.folder / "other"))
 
-    def interfere(self: FullBackup, followed: Followed) -> FullResult:
+    def interfere(self: FullBackup, followed: Followed, making: Making) -> FullResult:
         monkeypatch.setattr(FullBackup, "run", run)
         app.execute(f"UPDATE r SET n = 1 WHERE id >= {ROWS - 2}")  # the end of the file is read last
         rest_in_zero(agent, app)
         oracle.snapshot_at_rest(rig.database, str(rig.folder / "expected.db"))
         Before(monkeypatch, owner, name, lambda: write_over(app))
-        made.append(run(self, followed))
+        made.append(run(self, followed, making))
         return made[0]
 
     with App(rig.database) as app:
@@ -124,7 +124,7 @@ def away(rig: Rig, app: App, *, commit: bool) -> None:
 def assert_every_point_restores(rig: Rig) -> None:
     for listing in rig.repository().catalogue.generations:
         for segment in listing.segments:
-            for unit in rig.repository().units(segment):
+            for unit in rig.repository().carried(segment).units():
                 rig.restore(txid=unit.header.txid_last, generation=listing.generation)
     rig.assert_equal()
 
