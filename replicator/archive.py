@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound, StoreDenied
@@ -25,12 +25,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Archived:
-    """What one run did. ``kept``: segments that the store does not let go of, so that they lie there twice for good."""
+    """What one run did. ``kept``: segments that the store does not let go of, so that they lie there twice for good.
+    ``damaged``: segments that stay as they are, with what is wrong; the logs end before them and go on behind."""
 
     logs: list[LogName] = field(default_factory=list)
     segments: int = 0
     bytes_out: int = 0
     kept: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -53,7 +55,8 @@ class Archive:
 
     def run(self, running: GenerationId, cuts: set[int]) -> Archived:
         """Take over what lies in the tail. *cuts*: positions of backups, where a log shall end, so that who begins
-        there needs nothing from before. Raises StoreError, ObjectCorrupt where a segment is damaged, Interrupted."""
+        there needs nothing from before. Raises StoreError, Interrupted, and ObjectCorrupt where the store does not
+        give a log back as it was put."""
         if self._logs is None:
             found = (parse_name(each.name) for each in self._store.list(LOG))
             self._logs = [name for name in found if isinstance(name, LogName)]
@@ -80,15 +83,17 @@ class Archive:
             content = self._content(segment)
             if content is None:
                 continue
-            for header, unit, own in _units(content):
-                if self._has(header, unit):
-                    continue
-                last = ready.units[-1][0] if ready.units else None
-                if last is not None and not _goes_on(last, header):
+            try:
+                units = [each for each in _units(content) if not self._has(*each[:2])]
+                before = (ready.units[-1][0], digest) if ready.units and digest is not None else None
+                _require_chain(segment, before, units)
+            except ObjectCorrupt as exc:
+                done.damaged[str(segment)] = str(exc)
+                self._close(ready, done)
+                continue
+            for header, unit, own in units:
+                if ready.units and not _goes_on(ready.units[-1][0], header):
                     self._close(ready, done)  # a hole, which ends at a full backup
-                    digest = None
-                if digest is not None and not follows(header, digest):
-                    raise ObjectCorrupt(f"{segment} does not chain to what is before it", name=str(segment))
                 ready.units.append((header, unit))
                 ready.size += len(unit)
                 digest = own
@@ -184,6 +189,18 @@ def _units(content: bytes) -> Iterator[tuple[UnitHeader, bytes, bytes]]:
     for view in split_units(content):
         unit = decode_unit(view)
         yield unit.header, bytes(view), unit.digest
+
+
+def _require_chain(
+    segment: SegmentName,
+    before: tuple[UnitHeader, bytes] | None,
+    units: Sequence[tuple[UnitHeader, bytes, bytes]],
+) -> None:
+    """*before*: the unit that is ready, and its digest."""
+    for header, _, own in units:
+        if before is not None and _goes_on(before[0], header) and not follows(header, before[1]):
+            raise ObjectCorrupt(f"{segment} does not chain to what is before it", name=str(segment))
+        before = (header, own)
 
 
 def _goes_on(last: UnitHeader, header: UnitHeader) -> bool:

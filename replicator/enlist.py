@@ -45,6 +45,7 @@ from replicator.core.records import (
 from replicator.core.restore_plan import chain_of
 from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
+from replicator.events import damaged_backups
 from replicator.files import mount_of, read_json
 from replicator.keys import HeldKeys, record_in
 from replicator.state import Newest, Recovered, StateFolder
@@ -153,7 +154,7 @@ def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
 
 
 def newest_in(store: Store, generation: GenerationId) -> Newest:
-    """One LIST of the generation's tail, one GET of its last segment, one LIST of the fulls."""
+    """One LIST of the generation's tail, one GET of its last segment, two LISTs for the fulls."""
     found: list[SegmentName] = []
     for each in store.list(tail_prefix(generation)):
         name = parse_name(each.name)
@@ -176,20 +177,27 @@ def newest_in(store: Store, generation: GenerationId) -> Newest:
 
 
 def fulls_in(store: Store, generation: GenerationId) -> tuple[FullName, ...]:
+    """Without those that were found hurt. Two LISTs."""
+    damaged = damaged_backups(store)
     found = [
         name
         for each in store.list(FULL)
-        if isinstance(name := parse_name(each.name), FullName) and name.generation == generation
+        if isinstance(name := parse_name(each.name), FullName)
+        and name.generation == generation
+        and name.backup_id not in damaged
     ]
     return tuple(sorted(found, key=lambda each: each.txid))
 
 
 def newest_backup(store: Store, generation: GenerationId) -> Manifest | Incremental | None:
-    """The newest backup of *generation* that has all it rests on; None without any. Two LISTs and a GET."""
+    """The newest backup of *generation* that has all it rests on; None without any. Four LISTs and a GET."""
+    damaged = damaged_backups(store)
     incrementals = [
         name
         for each in store.list(INCREMENTAL)
-        if isinstance(name := parse_name(each.name), IncrementalName) and name.generation == generation
+        if isinstance(name := parse_name(each.name), IncrementalName)
+        and name.generation == generation
+        and name.backup_id not in damaged
     ]
     listing = GenerationListing(
         generation,

@@ -21,6 +21,7 @@ from replicator.core.errors import (
     SourceGone,
 )
 from replicator.introduction import Introduction
+from replicator.key_change import KeyHolders
 from replicator.keys import HeldKeys
 from replicator.line import Line, Ours
 from replicator.loop import Loop, Task
@@ -34,7 +35,8 @@ from replicator.state import StateFolder
 from replicator.status import StatusFile
 from replicator.store import connect, require_apart
 from replicator.store.sealed import SealedStore
-from replicator.upkeep import Job
+from replicator.unused_keys import destroy_unused
+from replicator.upkeep import PRUNE, Job
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ class Follower:
         self._told_of_key: tuple[int, int] | None = None
         self.scheduler = Scheduler(self.state.schedules_path, config.schedules, clock, self.ask)
         self._keys = HeldKeys(config.encryption, self.state.keys_path)
+        self._unused_task = Task(f"unused keys {self.path}", self._unused_step)
         self._introduction = Introduction(
             self.state, self._keys, clock, take_over=config.take_over, stopped=lambda: self._finished
         )
@@ -207,6 +210,8 @@ class Follower:
                 continue
             job = Job(kind, arguments)
             asked[store.url] = job.done
+            if kind == PRUNE:
+                job.done.add_done_callback(lambda _: self._remote.wake(self._unused_task))
             line.ask(job)
         return asked
 
@@ -257,7 +262,8 @@ class Follower:
         return Line(
             store, ours, enlist=self._introduction.enlisting(store), pause=pause,
             spool=self._spool, spool_bytes_max=self._config.spool_bytes_max, state=self.state, marks=self.marks,
-            clock=self._clock, pulse=self._pulse, loop=self._remote, dedup=self._keys.dedup,
+            clock=self._clock, pulse=self._pulse, loop=self._remote, keys=self._keys,
+            others=lambda: [each for each in self._stores if each is not store],
             verification=self._config.verification, log_seconds=self._config.log_interval,
             policy=lambda: self._config.policy(self.scheduler.schedules), stop=self._stop,
         )  # fmt: skip
@@ -329,6 +335,18 @@ class Follower:
         if old and newest != self._told_of_key:
             self._told_of_key = newest
             log.warning("key.old", extra={"db": self.path, "hint": "rotate it: `replicator key rotate`"})
+
+    def _unused_step(self, _now: float) -> None:
+        """Behind a pruning: what nothing is sealed with any more is destroyed."""
+        try:
+            ring = self._keys.ring()
+            if ring is not None and len(ring.roots) > 1 and not self._finished:
+                plain = [each.plain for each in self._stores]
+                holders = KeyHolders(plain, self._config.encryption, self.state.keys_path)
+                destroy_unused(self._stores, holders, self._clock.wall())
+                self._keys.look()
+        except ReplicatorError as exc:
+            log.warning("keys.kept", extra={"error": str(exc), "hint": exc.hint})
 
     def _event(self) -> None:
         if self._follow is not None:

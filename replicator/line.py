@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +16,10 @@ from replicator.capture import Capture, ContinuityLost
 from replicator.catalogue import CatalogueFile
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
-from replicator.core.key_ring import Root
 from replicator.core.retention_policy import Policy
 from replicator.enlist import base_checksum_of, newest_in, read_manifest
 from replicator.fence import fence
+from replicator.keys import HeldKeys
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
 from replicator.moment import Moment
@@ -29,8 +29,10 @@ from replicator.repository import Manifests
 from replicator.ship import Ship
 from replicator.spool import Spool
 from replicator.state import StateFolder
+from replicator.store import Store
 from replicator.store.sealed import SealedStore
 from replicator.upkeep import Job, Makers, Upkeep
+from replicator.verify import Repair
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,8 @@ class Line:
         clock: Clock,
         pulse: Pulse,
         loop: Loop,
-        dedup: Callable[[], Root | None],
+        keys: HeldKeys,
+        others: Callable[[], Sequence[Store]],
         verification: bool,
         log_seconds: float,
         policy: Callable[[], Policy],
@@ -94,24 +97,29 @@ class Line:
             pulse=pulse,
         )  # fmt: skip
         self._begun = False
-        manifests = Manifests()
         self._upkeep = Upkeep(
-            store, self.ship,
-            Makers(
-                FullBackup(
-                    store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full,
-                    dedup=dedup, verification=verification, stop=stop,
-                ),
-                IncrementalBackup(
-                    store, state, clock, confirm=enlist, trouble=self._tell_of_full,
-                    verification=verification, stop=stop,
-                ),
-                Archive(store, stop.is_set),
-                Prune(store, clock, manifests, policy=policy, running=state.running, stopped=stop.is_set),
-                CatalogueFile(store, manifests),
+            store, self.ship, self._makers(keys, others, state, spool, enlist, verification, policy, stop),
+            state=state, marks=marks, clock=clock, confirm=enlist, log_seconds=log_seconds, policy=policy,
+        )  # fmt: skip
+
+    def _makers(
+        self, keys: HeldKeys, others: Callable[[], Sequence[Store]], state: StateFolder, spool: Spool,
+        enlist: Callable[[], None], verification: bool, policy: Callable[[], Policy], stop: threading.Event,
+    ) -> Makers:  # fmt: skip
+        store, clock, manifests = self._store, self._clock, Manifests()
+        return Makers(
+            FullBackup(
+                store, state, clock, reserve=self._reserve, confirm=enlist, trouble=self._tell_of_full,
+                dedup=keys.dedup, verification=verification, stop=stop,
             ),
-            state=state, marks=marks, clock=clock, confirm=enlist, log_seconds=log_seconds,
-            policy=policy,
+            IncrementalBackup(
+                store, state, clock, confirm=enlist, trouble=self._tell_of_full, verification=verification,
+                stop=stop,
+            ),
+            Archive(store, stop.is_set),
+            Prune(store, clock, manifests, policy=policy, running=state.running, stopped=stop.is_set),
+            Repair(store, others, state=state, spool=spool, slot=keys.slot, wall=clock.wall),
+            CatalogueFile(store, manifests),
         )  # fmt: skip
 
     def ask(self, job: Job) -> None:

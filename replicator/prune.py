@@ -17,6 +17,7 @@ from replicator.core.holdings import Holdings
 from replicator.core.names import BackupName, FullName, IncrementalName, parse_name
 from replicator.core.position import GenerationId
 from replicator.core.quantities import format_duration
+from replicator.core.records import PINNED
 from replicator.core.retention_plan import GenerationWindow, RetentionPlan, plan_retention
 from replicator.core.retention_policy import Policy
 from replicator.core.times import MICROS_PER_SECOND, format_time
@@ -25,9 +26,6 @@ from replicator.store import Store
 from replicator.store.store_clock import clock_difference
 
 log = logging.getLogger(__name__)
-
-PINNED = "pinned"
-"""The event that keeps a backup for ever."""
 
 # Clocks that are set by the network differ by less than a second, those of virtual machines that slept by minutes.
 # Nothing is kept for less than hours, so what is a few minutes off deletes nothing that matters.

@@ -7,7 +7,7 @@ meanwhile finds either. What is left is found by looking, so a second run goes o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -82,15 +82,17 @@ def _one(store: SealedStore, name: str, active: str) -> tuple[bool, bool]:
 def keys_in_use(store: SealedStore) -> dict[str, int]:
     """How many objects are sealed with each key, by its id."""
     found: dict[str, int] = {}
-    with ThreadPoolExecutor(JOBS, thread_name_prefix="rekey") as pool:
-        for key in pool.map(lambda name: _key_of(store, name), _names(store)):
-            if key is not None:
-                found[key] = found.get(key, 0) + 1
+    for _, key in sealed_with(store, [each.name for each in store.list("")]):
+        found[key] = found.get(key, 0) + 1
     return found
 
 
-def _names(store: SealedStore) -> Iterator[str]:
-    return (each.name for each in store.list(""))
+def sealed_with(store: SealedStore, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Which key each of *names* is sealed with; without those that are not sealed, or are gone. A request each."""
+    with ThreadPoolExecutor(JOBS, thread_name_prefix="rekey") as pool:
+        for name, key in zip(names, pool.map(lambda name: _key_of(store, name), names), strict=True):
+            if key is not None:
+                yield name, key
 
 
 def _key_of(store: SealedStore, name: str) -> str | None:

@@ -13,7 +13,7 @@ from replicator.core.errors import ReplicatorError, SourceGone, UsageError
 from replicator.core.schedule_file import parse_schedules
 from replicator.follower import Follower
 from replicator.scheduler import Scheduler, schedule_document
-from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
+from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE, REPAIR
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
 TELL_SECONDS = 5.0
@@ -28,7 +28,12 @@ class Requests:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        return {"backup": self._backup, "prune": self._prune, "schedule": self._schedule}
+        return {
+            "backup": self._backup,
+            "prune": self._prune,
+            "repair": self._repair,
+            "schedule": self._schedule,
+        }
 
     def _follower(self, database: str) -> Follower:
         found = self._followers.get(database)
@@ -47,6 +52,15 @@ class Requests:
         if before is not None and type(before) is not int:
             raise UsageError(f"`before` is {before!r}", hint="it is a time in microseconds since 1970")
         return outcomes(self._follower(database).ask(PRUNE, {"before": before}), tell)
+
+    def _repair(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        store, names = arguments.get("store"), arguments.get("names")
+        if not isinstance(store, str) or not isinstance(names, list):
+            raise UsageError("a repair is of one `store`, and of the objects in `names`")
+        asked = self._follower(database).ask(REPAIR, {"names": [str(each) for each in names]}, {store})
+        if not asked:
+            raise UsageError(f"the agent does not replicate {database} to {store}", hint="see `status`")
+        return outcomes(asked, tell)
 
     def _schedule(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         scheduler = self._follower(database).scheduler

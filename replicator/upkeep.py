@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,15 +25,16 @@ from replicator.core.position import Position
 from replicator.core.quantities import format_size
 from replicator.core.retention_policy import Policy
 from replicator.enlist import newest_backup
-from replicator.marks import Marks
+from replicator.marks import LastError, Marks
 from replicator.prune import Prune, document
 from replicator.ship import Ship
 from replicator.state import StateFolder
 from replicator.store import Store
+from replicator.verify import Repair, is_carrier
 
 log = logging.getLogger(__name__)
 
-FULL, INCREMENTAL, LOG, PRUNE = "full", "incremental", "log", "prune"
+FULL, INCREMENTAL, LOG, PRUNE, REPAIR = "full", "incremental", "log", "prune", "repair"
 # A log that could not be made is tried again when some more would go into it, but not too soon.
 LOG_RETRY_SECONDS = 60.0
 
@@ -55,6 +56,7 @@ class Makers:
     incremental: IncrementalBackup
     archive: Archive
     prune: Prune
+    repair: Repair
     catalogue: CatalogueFile
 
 
@@ -89,6 +91,7 @@ class Upkeep:
         # What an earlier run left in the tail is taken over, too.
         self._log_due: float | None = clock.now() + log_seconds
         self._archived = 0
+        self._damaged: set[str] = set()
 
     def ask(self, job: Job) -> None:
         """From any thread; whoever asks wakes the task. What waits already is not done twice: a store that was away for
@@ -136,6 +139,7 @@ class Upkeep:
             INCREMENTAL: lambda: self._incremental(capture, _making(arguments)),
             LOG: self._logs,
             PRUNE: lambda: self._prune(arguments),
+            REPAIR: lambda: self._repair(capture, arguments["names"]),
         }
         try:
             self._confirm()
@@ -229,6 +233,14 @@ class Upkeep:
             self._makers.catalogue.update()
         return document(pruned)
 
+    def _repair(self, capture: Capture, names: Sequence[str]) -> dict[str, Any]:
+        done = self._makers.repair.run(names)
+        full = None
+        if done.set_aside or any(is_carrier(name) for name in done.left):
+            full = self._full(capture)["backup"]  # restore points begin anew from it
+        self._makers.catalogue.update()
+        return {"type": REPAIR, **asdict(done), "full": full, "note": None}
+
     def _archive_in_time(self, now: float) -> None:
         try:
             self._confirm()
@@ -245,6 +257,7 @@ class Upkeep:
         segments = self._ship.segments
         done = self._makers.archive.run(running.record.generation, self._cuts)
         self._archived, self._log_due = segments, None
+        self._tell_of_damage(done.damaged)
         if done.logs:
             last = done.logs[-1]
             self._cuts = {each for each in self._cuts if each > last.txid_last}
@@ -259,8 +272,23 @@ class Upkeep:
             "segments": done.segments,
             "kept": done.kept,
             "stored_bytes": done.bytes_out,
-            "note": None,
+            "note": "; ".join(f"{name} stays: {fault}" for name, fault in done.damaged.items()) or None,
         }
+
+    def _tell_of_damage(self, damaged: Mapping[str, str]) -> None:
+        """Restore points end at a damaged segment, and begin again at the next full: so that is made at once."""
+        where = f"log of {self._store.url}"
+        if not damaged:
+            self._marks.well(where)
+        for name, fault in damaged.items():
+            error = LastError(
+                self._clock.wall(), where, f"{name} is damaged: {fault}", "see `verify --repair`"
+            )
+            self._marks.error(error)
+        if not damaged.keys() <= self._damaged:
+            log.error("segment.damaged", extra={"store": self._store.url, "key": ", ".join(damaged)})
+            self.ask(Job(FULL, {"schedule": None}))
+        self._damaged = set(damaged)
 
 
 def _is_same(one: Job, other: Job) -> bool:

@@ -48,6 +48,7 @@ LAYER_OF_HEAD = {
             "requests",
             "scheduler",
             "status",
+            "unused_keys",
             "upkeep",
             "__main__",
         ),

@@ -14,6 +14,7 @@ from replicator.core.manifest import read_table
 from replicator.core.names import FULL, FullName, parse_name
 from replicator.core.pack import Frame, PackUse
 from replicator.core.times import month_of
+from replicator.events import damaged_backups
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def newest_of_month(
             log.error(
                 "full.incomplete", extra={"key": str(name), "error": f"{missing[0]} is missing or short"}
             )
+            continue
+        if damaged_backups(store, name.backup_id):
             continue
         if (manifest.chunk_bytes, manifest.page_size, manifest.hashes) != (chunk_bytes, page_size, hashes):
             return None

@@ -46,7 +46,7 @@ from replicator.core.names import PackName
 from replicator.core.neighbours import neighbours
 from replicator.core.pack import Frame, encode_frame
 from replicator.core.position import Position
-from replicator.core.records import EventRecord
+from replicator.core.records import CHECKSUMMED, EventRecord
 from replicator.core.times import month_of
 from replicator.events import note_event
 from replicator.moment import Followed, Moment
@@ -310,7 +310,7 @@ class FullBackup:
         self._confirm()
         self._put_manifest(manifest, verification=work.verification)
         if work.verification:
-            note_event(self._store, EventRecord(manifest.name.backup_id, "checksummed", self._clock.wall()))
+            note_event(self._store, EventRecord(manifest.name.backup_id, CHECKSUMMED, self._clock.wall()))
         if running.base_checksum is None and not self._state.remember_base(generation, base):
             raise ContentDiffers("the generation ended while its full backup was put")
         return manifest

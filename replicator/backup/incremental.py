@@ -29,7 +29,7 @@ from replicator.core.manifest import TableUse, table_digest
 from replicator.core.names import INCREMENTAL, PackName
 from replicator.core.neighbours import neighbours
 from replicator.core.pack import encode_frame
-from replicator.core.records import EventRecord
+from replicator.core.records import CHECKSUMMED, EventRecord
 from replicator.core.unit_build import Lineage
 from replicator.events import note_event
 from replicator.moment import Followed, Moment
@@ -234,7 +234,7 @@ class IncrementalBackup:
         name, encoded = str(manifest.name), encode_incremental(manifest)
         put_once(self._store, name, encoded, verification=verification)
         if verification:
-            note_event(self._store, EventRecord(manifest.name.backup_id, "checksummed", self._clock.wall()))
+            note_event(self._store, EventRecord(manifest.name.backup_id, CHECKSUMMED, self._clock.wall()))
 
 
 def _keep(work: _Work, pages: list[tuple[int, bytes]]) -> None:

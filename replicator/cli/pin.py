@@ -11,8 +11,7 @@ from replicator.cli.frame import Verb
 from replicator.cli.screen import screen_of
 from replicator.core.errors import ObjectExists
 from replicator.core.names import EventName
-from replicator.core.records import EventRecord, encode_record
-from replicator.prune import PINNED
+from replicator.core.records import PINNED, EventRecord, encode_record
 from replicator.repository import read_repository
 
 _config = click.option(

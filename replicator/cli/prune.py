@@ -19,12 +19,14 @@ from replicator.config import DatabaseConfig
 from replicator.core.errors import OwnershipLost, ReplicatorError
 from replicator.core.times import format_time, parse_time
 from replicator.enlist import enlist, lease_text, newest_lease
+from replicator.key_change import KeyHolders
 from replicator.keys import HeldKeys
 from replicator.repository import Manifests
 from replicator.scheduler import kept_schedules
 from replicator.state import StateFolder
 from replicator.store import connect
 from replicator.store.sealed import SealedStore
+from replicator.unused_keys import destroy_unused
 
 
 @click.command("prune", cls=Verb)
@@ -64,7 +66,7 @@ def prune(
     if known is not None and agent_runs(known):
         done = through_agent(screen, known, "prune", {"before": until})["stores"]
     else:
-        done = {url: _alone(url, known, database, until, take_over) for url in database.stores}
+        done = _alone(known, database, until, take_over)
     return _tell(screen, source, done, verbose=False)
 
 
@@ -88,29 +90,44 @@ def _plan(url: str, database: DatabaseConfig, before: int | None) -> dict[str, A
         store = asked.opened(url, database)
         return pruning.document(_pruner(store, database).run(before=before, dry=True))
     except ReplicatorError as exc:
-        return {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+        return _failure(exc)
 
 
 def _alone(
-    url: str, known: DatabaseConfig | None, database: DatabaseConfig, before: int | None, take_over: bool
+    known: DatabaseConfig | None, database: DatabaseConfig, before: int | None, take_over: bool
 ) -> dict[str, Any]:
     """As the agent of that database, which does not run; or where its state is not here, in its place."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="replicator-prune-") as scratch:
-            if known is None and not take_over:
-                _require_nobody(asked.opened(url, database))
-            state = StateFolder(known.state_folder if known is not None else scratch)
-            state.open()
-            try:
-                keys = HeldKeys(database.encryption, state.keys_path)
-                keys.open()
-                store = SealedStore(connect(url), keys)
-                enlist(store, state, keys, Clock(), take_over=take_over)
-                return pruning.document(_pruner(store, database).run(before=before))
-            finally:
-                state.close()
-    except ReplicatorError as exc:
-        return {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+    done: dict[str, Any] = {}
+    stores: list[SealedStore] = []
+    with tempfile.TemporaryDirectory(prefix="replicator-prune-") as scratch:
+        state = StateFolder(known.state_folder if known is not None else scratch)
+        state.open()
+        try:
+            keys = HeldKeys(database.encryption, state.keys_path)
+            keys.open()
+            for url in database.stores:
+                try:
+                    if known is None and not take_over:
+                        _require_nobody(asked.opened(url, database))
+                    store = SealedStore(connect(url), keys)
+                    enlist(store, state, keys, Clock(), take_over=take_over)
+                    done[url] = pruning.document(_pruner(store, database).run(before=before))
+                    stores.append(store)
+                except ReplicatorError as exc:
+                    done[url] = _failure(exc)
+            ring = keys.ring() if stores else None
+            if ring is not None and len(ring.roots) > 1 and len(stores) == len(database.stores):
+                plain = [each.plain for each in stores]
+                destroy_unused(
+                    stores, KeyHolders(plain, database.encryption, state.keys_path), asked.wall_now()
+                )
+        finally:
+            state.close()
+    return done
+
+
+def _failure(exc: ReplicatorError) -> dict[str, Any]:
+    return {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
 
 
 def _require_nobody(store: SealedStore) -> None:

@@ -234,7 +234,10 @@ def _tell_result(screen: Screen, repository: Repository, result: RestoreResult, 
             ("restored", f"{result.path} ({size_text(result.pages * result.page_size)})"),
             ("position", str(result.position)),
             ("committed", time_text(result.committed, now)),
-            ("applied", f"{count_text(result.transactions_applied, 'transaction')} onto the full backup"),
+            (
+                "applied",
+                f"{count_text(result.transactions_applied, 'transaction')} onto the newest backup before",
+            ),
             ("took", seconds_text(result.seconds)),
             ("proved", ", ".join(result.proved)),
         ]

@@ -13,11 +13,14 @@ from replicator.cli.frame import Verb
 from replicator.cli.kinds import DURATION, SHARE
 from replicator.cli.screen import Screen, count_text, screen_of, size_text
 from replicator.cli.signals import STOPPING, Asked, handled
+from replicator.cli.through import tell_failure, through_agent
+from replicator.config import DatabaseConfig
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import Interrupted
+from replicator.core.errors import Interrupted, UsageError
 from replicator.core.times import format_time
 from replicator.repository import Repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
+from replicator.store.sealed import SealedStore
 from replicator.verify import LEVELS, Limits, Lost, Report, verify
 
 CLEAN, PARTIAL, HURT = 0, 3, 13
@@ -31,6 +34,7 @@ CLEAN, PARTIAL, HURT = 0, 3, 13
 @click.option("--sample", type=SHARE, metavar="SHARE", default="100%", help="Of the objects, so many: 5%.")
 @click.option("--max-duration", type=DURATION, metavar="TIME", help="Stop looking after this: 1h.")
 @click.option("--scratch", metavar="DIR", help="Where `restore` restores to, for as long as it takes.")
+@click.option("--repair", is_flag=True, help="Put back what can be, through the agent of SOURCE, a database.")
 @click.option("--config", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
 @click.pass_context
 def verify_verb(
@@ -40,36 +44,81 @@ def verify_verb(
     sample: float,
     max_duration: float | None,
     scratch: str | None,
+    repair: bool,
     config: str | None,
 ) -> int:
     """Look for damage in SOURCE: what is hurt, and which restore points it takes away.
 
     names: what is listed fits together. checksums: every object is what was written under its name; of an encrypted
     repository also without the key. content: backups and log say what they should to each other, chunk by chunk, unit
-    by unit. restore: each generation is restored. Exit code 13 if something is hurt, 3 if time ran out before the end.
-    JSON: `replicator-verify` {store, level, objects, bytes_read, restored, ended_early, hurt [{name, fault}], lost
-    [{generation, txid_first, txid_last, first, last}], notes[]}.
+    by unit. restore: each generation is restored. Exit code 13 if something is hurt, 3 if time ran out before the
+    end. With --repair logs and segments are put back from the spool or from the other stores of the database; a
+    backup that is hurt is relied upon no more, and a full one is made of the live database. JSON: `replicator-verify`
+    {store, level, objects, bytes_read, restored, ended_early, hurt [{name, fault}], lost [{generation, txid_first,
+    txid_last, first, last}], notes[]}.
     """
     screen = screen_of(ctx)
-    store = asked.find_store(source, config)
-    stop = Asked()
+    looking = _Looking(level, Limits(sample, max_duration), scratch)
+    if not repair:
+        return _tell(screen, *looking.at(asked.find_store(source, config)))
+    database = asked.find_database(source, config)
+    if database is None:
+        raise UsageError(
+            f"{source} is a store, and only the agent of a database repairs one", hint="name the database"
+        )
+    return max(_repair(screen, database, url, looking) for url in database.stores)
 
-    def cancelled() -> None:
-        if stop.stop:
+
+class _Looking:
+    """How close, and for how long; with the signals that end it."""
+
+    def __init__(self, level: str, limits: Limits, scratch: str | None) -> None:
+        self._level = level
+        self._limits = limits
+        self._scratch = scratch
+        self._stop = Asked()
+
+    def at(self, store: SealedStore) -> tuple[str, Report]:
+        with handled(STOPPING, self._stop):
+            report = verify(
+                store, self._level, self._limits, restore=self._restore, cancelled=self._cancelled
+            )
+        return store.url, report
+
+    def _cancelled(self) -> None:
+        if self._stop.stop:
             error = Interrupted("the verification was stopped")
-            error.exit_code = stop.exit_code
+            error.exit_code = self._stop.exit_code
             raise error
 
-    def restore(repository: Repository, listing: GenerationListing) -> None:
+    def _restore(self, repository: Repository, listing: GenerationListing) -> None:
         chosen = choose(repository, Target(generation=listing.generation))
-        with tempfile.TemporaryDirectory(prefix="replicator-", dir=scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix="replicator-", dir=self._scratch) as folder:
             output = os.path.join(folder, "restored.db")
-            restore_chosen(repository, chosen, output, RestoreOptions("full"), cancelled=lambda: stop.stop)
+            restore_chosen(
+                repository, chosen, output, RestoreOptions("full"), cancelled=lambda: self._stop.stop
+            )
 
-    with handled(STOPPING, stop):
-        report = verify(store, level, Limits(sample, max_duration), restore=restore, cancelled=cancelled)
-    _tell(screen, store.url, report)
-    return HURT if report.found else (PARTIAL if report.ended_early else CLEAN)
+
+def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Looking) -> int:
+    """Look, put back, look again; what is hurt then stays so."""
+    place, report = looking.at(asked.opened(url, database))
+    if not report.found:
+        return _tell(screen, place, report)
+    names = [each.name for each in report.found]
+    for each in report.found:
+        screen.say(f"hurt: {each.name}: {each.fault}")
+    found = through_agent(screen, database, "repair", {"store": place, "names": names})["stores"][place]
+    if tell_failure(screen, place, found):
+        return int(found["exit_code"])
+    for word, key in (("put back", "put_back"), ("set aside", "set_aside"), ("whole, seen again", "well")):
+        for name in found[key]:
+            screen.say(f"{word}: {name}")
+    for name, reason in found["left"].items():
+        screen.say(f"left as it is: {name}: {reason}")
+    if found["full"]:
+        screen.say(f"a full backup was made: {found['full']}")
+    return _tell(screen, *looking.at(asked.opened(url, database)))
 
 
 def lost_document(lost: Lost) -> dict[str, Any]:
@@ -84,7 +133,8 @@ def lost_document(lost: Lost) -> dict[str, Any]:
     }
 
 
-def _tell(screen: Screen, url: str, report: Report) -> None:
+def _tell(screen: Screen, url: str, report: Report) -> int:
+    code = HURT if report.found else (PARTIAL if report.ended_early else CLEAN)
     if screen.json:
         screen.document(
             {
@@ -100,7 +150,7 @@ def _tell(screen: Screen, url: str, report: Report) -> None:
                 "notes": report.notes,
             }
         )
-        return
+        return code
     for each in report.found:
         screen.result(f"HURT  {each.name}: {each.fault}")
     for lost in map(lost_document, report.lost):
@@ -115,3 +165,4 @@ def _tell(screen: Screen, url: str, report: Report) -> None:
     read = f", {size_text(report.bytes_read)} read" if report.bytes_read else ""
     verdict = "nothing is hurt" if not report.found else count_text(len(report.found), "hurt object")
     screen.result(f"{count_text(report.objects, 'object')} of {url}, {report.level}{early}{read}: {verdict}")
+    return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from replicator.core.names import (
     BackupName,
@@ -21,7 +22,7 @@ from replicator.core.names import (
     parse_name,
 )
 from replicator.core.position import TXID_MAX, GenerationId
-from replicator.core.records import GenerationRecord
+from replicator.core.records import CHECKSUMMED, DAMAGED, GenerationRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,18 @@ class Catalogue:
     def grade(self, backup_id: str) -> str:
         """How far a backup was proved: it was ``written``, or read back and ``checksummed``, or ``restored``."""
         known = self.events.get(backup_id, frozenset())
-        return next((each for each in ("restored", "checksummed") if each in known), "written")
+        return next((each for each in ("restored", CHECKSUMMED) if each in known), "written")
 
     def generation(self, wanted: GenerationId) -> GenerationListing | None:
         return next((each for each in self.generations if each.generation == wanted), None)
+
+
+_Backup = TypeVar("_Backup", FullName, IncrementalName)
+
+
+def _whole(backups: Iterable[_Backup], damaged: set[str]) -> list[_Backup]:
+    """Without those that were found hurt: nothing is planned with them any more."""
+    return [each for each in backups if each.backup_id not in damaged]
 
 
 @dataclass(slots=True)
@@ -141,13 +150,14 @@ def read_listing(
                 collected.setdefault(name.generation, _Collected()).logs.append(name)
             case PackName():
                 pass  # a pack counts through the manifests that name it
+    damaged = {backup for backup, happened in events.items() if DAMAGED in happened}
     generations = [
         GenerationListing(
             generation,
             records.get(generation),
-            tuple(sorted(found.fulls, key=lambda full: full.txid)),
+            tuple(sorted(_whole(found.fulls, damaged), key=lambda full: full.txid)),
             tuple(sorted(found.segments, key=lambda segment: (segment.txid_first, segment.part))),
-            tuple(sorted(found.incrementals, key=lambda each: (each.txid, each.txid_from))),
+            tuple(sorted(_whole(found.incrementals, damaged), key=lambda each: (each.txid, each.txid_from))),
             tuple(sorted(found.logs, key=lambda each: (each.txid_first, each.txid_last))),
         )
         for generation, found in collected.items()

@@ -61,6 +61,10 @@ class LeaseRecord:
     kind: str = "replicator-lease"
 
 
+CHECKSUMMED, DAMAGED, PINNED = "checksummed", "damaged", "pinned"
+"""Events: read back after it was put; found hurt, so that nobody relies on it; kept for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventRecord:
     """``records/<backup id>/<event>.json``: something that became of a backup at ``at``, microseconds. ``details`` are

@@ -88,6 +88,10 @@ class Carried:
         for number in range(len(self.headers)):
             yield self.unit(number)
 
+    def raw(self, number: int) -> bytes:
+        """The unit with that number as it lies there."""
+        return bytes(self._views[number])
+
     @property
     def holds_what_it_says(self) -> bool:
         """Whether it lies under the name that its first unit spells."""

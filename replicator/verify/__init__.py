@@ -1,8 +1,21 @@
 """The part that looks for damage in a repository, and says what it costs.
 
-``stored`` looks at objects as they lie in a store, with no key; ``content`` understands them; ``run`` puts it together.
+``stored`` looks at objects as they lie in a store, with no key; ``content`` understands them; ``run`` puts it together;
+``repair`` puts back what can be.
 """
 
+from replicator.verify.repair import Repair, Repaired, is_carrier
 from replicator.verify.run import LEVELS, Found, Limits, Lost, Progress, Report, verify
 
-__all__ = ["LEVELS", "Found", "Limits", "Lost", "Progress", "Report", "verify"]
+__all__ = [
+    "LEVELS",
+    "Found",
+    "Limits",
+    "Lost",
+    "Progress",
+    "Repair",
+    "Repaired",
+    "Report",
+    "is_carrier",
+    "verify",
+]

@@ -9,15 +9,19 @@ import json
 
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.full import decode_manifest
+from replicator.core.incremental import decode_incremental
 from replicator.core.key_ring import read_slot
+from replicator.core.log import decode_log
 from replicator.core.named_digest import has_digest
 from replicator.core.names import (
     REPOSITORY,
     EventName,
     FullName,
     GenerationName,
+    IncrementalName,
     KeyName,
     LeaseName,
+    LogName,
     PackName,
     SegmentName,
     parse_name,
@@ -63,10 +67,15 @@ def check_plain(data: bytes, name: str) -> None:
     match parse_name(name):
         case FullName():
             decode_manifest(data, name)
+        case IncrementalName():
+            decode_incremental(data, name)
         case PackName():
             check_pack(data, name)
         case SegmentName() as segment:
             _check_segment(data, segment)
+        case LogName() as log:
+            for view in split_units(decode_log(data, log).units):
+                decode_unit(view)
         case GenerationName():
             decode_generation(data, name)
         case LeaseName():

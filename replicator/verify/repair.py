@@ -1,0 +1,269 @@
+"""Repair: put back what is hurt in a store, from the spool, from the other stores and from the state folder; and set
+aside the backups that cannot be put back, so that nobody relies on them.
+
+Only who writes to a store does that. Each object is looked at once more before: what was damaged on the way is not
+damaged there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from replicator.core.catalogue import GenerationListing
+from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, ReplicatorError
+from replicator.core.log import encode_log
+from replicator.core.names import (
+    METADATA,
+    BackupName,
+    CarrierName,
+    EventName,
+    FullName,
+    GenerationName,
+    IncrementalName,
+    KeyName,
+    LogName,
+    PackName,
+    SegmentName,
+    parse_name,
+)
+from replicator.core.position import GenerationId
+from replicator.core.records import DAMAGED, EventRecord, encode_record
+from replicator.core.unit import UnitHeader, decode_unit, follows
+from replicator.repository import Repository, read_repository
+from replicator.spool import Spool
+from replicator.state import StateFolder
+from replicator.store import Store
+from replicator.store.sealed import SealedStore
+from replicator.verify.content import check_full, check_incremental
+from replicator.verify.stored import check_plain
+
+log = logging.getLogger(__name__)
+
+Units = Mapping[tuple[int, int], tuple[UnitHeader, bytes]]
+"""By the first txid and the part."""
+
+
+@dataclass(slots=True)
+class Repaired:
+    """``set_aside``: backups that nobody relies on any more. ``left``: what stays hurt, and why. ``well``: what was
+    found whole at the second look."""
+
+    put_back: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+    well: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+class Repair:
+    """Of one store. *others*: the stores that may have the same."""
+
+    def __init__(
+        self,
+        store: SealedStore,
+        others: Callable[[], Sequence[Store]],
+        *,
+        state: StateFolder,
+        spool: Spool,
+        slot: Callable[[], bytes | None],
+        wall: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._others = others
+        self._state = state
+        self._spool = spool
+        self._slot = slot
+        self._wall = wall
+
+    def run(self, names: Sequence[str]) -> Repaired:
+        """*names*: of the objects that verify found hurt. Raises StoreError."""
+        done = Repaired()
+        repository = read_repository(self._store)
+        carriers: list[CarrierName] = []
+        for name in names:
+            parsed = parse_name(name)
+            if isinstance(parsed, FullName | IncrementalName | PackName):
+                continue
+            if self._is_well(name):
+                done.well.append(name)
+            elif isinstance(parsed, SegmentName | LogName):
+                carriers.append(parsed)
+            else:
+                self._put_record(name, parsed, done)
+        for carrier in carriers:
+            self._put_carrier(repository, carrier, done)
+        self._set_aside(repository, names, done)
+        log.info(
+            "repaired",
+            extra={"store": self._store.url, "objects": len(done.put_back), "set_aside": len(done.set_aside)},
+        )
+        return done
+
+    def _is_well(self, name: str) -> bool:
+        try:
+            check_plain(self._store.get(name), name)
+        except (ObjectCorrupt, ObjectNotFound):
+            return False
+        return True
+
+    def _replace(self, name: str, content: bytes, done: Repaired) -> None:
+        """What is hurt goes first, since a name is put once."""
+        self._store.delete(name)
+        try:
+            self._store.put(name, content)
+        except ObjectExists:
+            done.left[name] = "something was put there meanwhile"
+            return
+        done.put_back.append(name)
+
+    # --- records ---------------------------------------------------------------------------------------
+
+    def _put_record(self, name: str, parsed: object, done: Repaired) -> None:
+        """What the state folder knows."""
+        if isinstance(parsed, GenerationName):
+            record = self._state.record_of(parsed.generation)
+            if record is not None:
+                self._replace(name, encode_record(record), done)
+                return
+        slot = self._slot()
+        if isinstance(parsed, KeyName) and slot is not None and b'"number": %d,' % parsed.number in slot:
+            self._replace(name, slot, done)
+        elif isinstance(parsed, EventName):
+            self._store.delete(name)  # what it told is not known any more
+            done.put_back.append(name)
+        elif name == METADATA:
+            done.put_back.append(name)  # made anew after this
+        else:
+            done.left[name] = "what it held is not known here"
+
+    # --- logs and segments -----------------------------------------------------------------------------
+
+    def _put_carrier(self, repository: Repository, name: CarrierName, done: Repaired) -> None:
+        listing = repository.catalogue.generation(name.generation)
+        last = self._last_of(listing, name)
+        if last is None:
+            done.left[str(name)] = "where it ended is not known"
+            return
+        for units in self._sources(name, last):
+            chained = _chained(units, name, last)
+            if chained is None:
+                continue
+            units_joined = b"".join(unit for _, unit in chained)
+            content = encode_log(name, chained) if isinstance(name, LogName) else units_joined
+            self._replace(str(name), content, done)
+            return
+        reason = f"no spool and no other store has the transactions {name.txid_first:016x} to {last:016x}"
+        done.left[str(name)] = reason
+
+    def _last_of(self, listing: GenerationListing | None, name: CarrierName) -> int | None:
+        """The last transaction in it: told by its name, by what follows, or by what was shipped there."""
+        if isinstance(name, LogName):
+            return name.txid_last
+        behind = (
+            (each for each in listing.carriers if each.txid_first > name.txid_first) if listing else iter(())
+        )
+        following = next(behind, None)
+        if following is not None:
+            return following.txid_first - 1
+        shipped = self._state.load_store(self._store.url).shipped
+        return shipped[1] if shipped is not None and shipped[0] == name.generation else None
+
+    def _sources(self, name: CarrierName, last: int) -> Iterator[Units]:
+        """The spool first, then one store after the other: what each has of those transactions."""
+        yield {
+            (header.txid_first, header.part): (header, unit)
+            for header, unit in self._spool.all_units()
+            if header.generation == name.generation and name.txid_first <= header.txid_first <= last
+        }
+        for other in self._others():
+            try:
+                yield _units_in(read_repository(other), name.generation, name.txid_first, last)
+            except ReplicatorError as exc:
+                log.warning("store.unusable", extra={"store": other.url, "error": str(exc)})
+
+    # --- backups ---------------------------------------------------------------------------------------
+
+    def _set_aside(self, repository: Repository, names: Sequence[str], done: Repaired) -> None:
+        hurt = set(names)
+        for listing in repository.catalogue.generations:
+            for backup in listing.backups:
+                fault = self._fault_of(repository, backup, hurt)
+                if fault is None:
+                    continue
+                record = EventRecord(backup.backup_id, DAMAGED, self._wall(), {"fault": fault[:500]})
+                try:
+                    self._store.put(str(EventName(backup.backup_id, DAMAGED)), encode_record(record))
+                except ObjectExists:
+                    continue
+                done.set_aside.append(str(backup))
+
+    def _fault_of(self, repository: Repository, backup: BackupName, hurt: set[str]) -> str | None:
+        """What is wrong with it, if *hurt* has to do with it, and something is."""
+        try:
+            manifest = repository.backup(backup)
+        except (ObjectCorrupt, ObjectNotFound) as exc:
+            return str(exc)
+        packs = [pack.name for pack in manifest.packs if pack.name in hurt]
+        if not packs and str(backup) not in hurt:
+            return None
+        for pack in packs:
+            try:
+                check_plain(self._store.get(pack), pack)
+            except (ObjectCorrupt, ObjectNotFound) as exc:
+                return str(exc)
+        if isinstance(backup, FullName):
+            return next(
+                check_full(repository, repository.manifest(backup), self._store.dedup(), _nothing), None
+            )
+        return next(check_incremental(repository, repository.incremental(backup), _nothing), None)
+
+
+def is_carrier(name: str) -> bool:
+    """Whether *name* is that of a log or a segment: where one is missing, restore points end until the next full."""
+    return isinstance(parse_name(name), SegmentName | LogName)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _units_in(repository: Repository, generation: GenerationId, first: int, last: int) -> Units:
+    found: dict[tuple[int, int], tuple[UnitHeader, bytes]] = {}
+    listing = repository.catalogue.generation(generation)
+    for carrier in listing.carriers if listing is not None else ():
+        if carrier.txid_first > last:
+            break
+        if isinstance(carrier, LogName) and carrier.txid_last < first:
+            continue
+        carried = repository.carried(carrier)
+        for number, header in enumerate(carried.headers):
+            if first <= header.txid_first <= last:
+                found[header.txid_first, header.part] = (header, carried.raw(number))
+    return found
+
+
+def _chained(units: Units, name: CarrierName, last: int) -> list[tuple[UnitHeader, bytes]] | None:
+    """Those from the beginning of *name* to *last*, each proved and on the one before; None where one is missing."""
+    key = (name.txid_first, name.part if isinstance(name, SegmentName) else 0)
+    if key not in units and isinstance(name, LogName):
+        key = (name.txid_first, 1)
+    found: list[tuple[UnitHeader, bytes]] = []
+    digest: bytes | None = None
+    while True:
+        each = units.get(key)
+        if each is None:
+            return None
+        unit = decode_unit(each[1])
+        if digest is not None and not follows(unit.header, digest):
+            return None
+        found.append(each)
+        digest = unit.digest
+        header = unit.header
+        if header.commits and header.txid_last >= last:
+            return found if header.txid_last == last else None
+        if header.commits:
+            key = (header.txid_last + 1, 0)
+            key = key if key in units else (header.txid_last + 1, 1)
+        else:
+            key = (header.txid_first, header.part + 1)
