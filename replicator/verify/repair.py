@@ -7,12 +7,20 @@ damaged there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, ReplicatorError
+from replicator.core.errors import (
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    ReplicatorError,
+    RepositoryNotFound,
+    StoreUnavailable,
+)
 from replicator.core.log import encode_log
 from replicator.core.names import (
     METADATA,
@@ -86,7 +94,8 @@ class Repair:
             if isinstance(parsed, FullName | IncrementalName | PackName):
                 continue
             if self._is_well(name):
-                done.well.append(name)
+                if not (isinstance(parsed, SegmentName | LogName) and self._fill(repository, parsed, done)):
+                    done.well.append(name)
             elif isinstance(parsed, SegmentName | LogName):
                 carriers.append(parsed)
             else:
@@ -153,8 +162,29 @@ class Repair:
             content = encode_log(name, chained) if isinstance(name, LogName) else units_joined
             self._replace(str(name), content, done)
             return
-        reason = f"no spool and no other store has the transactions {name.txid_first:016x} to {last:016x}"
-        done.left[str(name)] = reason
+        done.left[str(name)] = _nowhere(name.txid_first, last)
+
+    def _fill(self, repository: Repository, name: CarrierName, done: Repaired) -> bool:
+        """Whether something was missing before *name*; it is put back as a segment."""
+        listing = repository.catalogue.generation(name.generation)
+        if listing is None:
+            return False
+        before = max((each.txid for each in listing.backups if each.txid < name.txid_first), default=0)
+        for each in listing.carriers[: listing.carriers.index(name)]:
+            with contextlib.suppress(ObjectCorrupt, ObjectNotFound):  # which is put back itself
+                header = repository.carried(each).headers[-1]
+                before = max(before, header.txid_last if header.commits else header.txid_first - 1)
+        if before + 1 >= name.txid_first:
+            return False
+        for part in (0, 1):
+            missing = SegmentName(name.generation, before + 1, part)
+            for units in self._sources(missing, name.txid_first - 1):
+                chained = _chained(units, missing, name.txid_first - 1)
+                if chained is not None:
+                    self._replace(str(missing), b"".join(unit for _, unit in chained), done)
+                    return True
+        done.left[str(name)] = _nowhere(before + 1, name.txid_first - 1)
+        return True
 
     def _last_of(self, listing: GenerationListing | None, name: CarrierName) -> int | None:
         """The last transaction in it: told by its name, by what follows, or by what was shipped there."""
@@ -189,7 +219,7 @@ class Repair:
         for listing in repository.catalogue.generations:
             for backup in listing.backups:
                 fault = self._fault_of(repository, backup, hurt)
-                if fault is None:
+                if fault is None or self._copied(backup, done):
                     continue
                 record = EventRecord(backup.backup_id, DAMAGED, self._wall(), {"fault": fault[:500]})
                 try:
@@ -197,6 +227,24 @@ class Repair:
                 except ObjectExists:
                     continue
                 done.set_aside.append(str(backup))
+
+    def _copied(self, backup: BackupName, done: Repaired) -> bool:
+        """Whether another store has the same backup, whole, and this one has it from there now."""
+        for other in self._others():
+            try:
+                theirs = read_repository(other)
+                packs = [pack.name for pack in theirs.backup(backup).packs]
+                if self._fault_of(theirs, backup, {str(backup), *packs}) is None:
+                    for pack in packs:
+                        with contextlib.suppress(ObjectExists):
+                            self._store.put(pack, other.get(pack))
+                    self._replace(str(backup), other.get(str(backup)), done)
+                    return str(backup) not in done.left
+            except (ObjectCorrupt, ObjectNotFound, RepositoryNotFound):
+                continue
+            except StoreUnavailable as exc:
+                log.warning("store.unusable", extra={"store": other.url, "error": str(exc)})
+        return False
 
     def _fault_of(self, repository: Repository, backup: BackupName, hurt: set[str]) -> str | None:
         """What is wrong with it, if *hurt* has to do with it, and something is."""
@@ -209,14 +257,17 @@ class Repair:
             return None
         for pack in packs:
             try:
-                check_plain(self._store.get(pack), pack)
+                check_plain(repository.store.get(pack), pack)
             except (ObjectCorrupt, ObjectNotFound) as exc:
                 return str(exc)
         if isinstance(backup, FullName):
-            return next(
-                check_full(repository, repository.manifest(backup), self._store.dedup(), _nothing), None
-            )
+            dedup = self._store.dedup()
+            return next(check_full(repository, repository.manifest(backup), dedup, _nothing), None)
         return next(check_incremental(repository, repository.incremental(backup), _nothing), None)
+
+
+def _nowhere(first: int, last: int) -> str:
+    return f"no spool and no other store has the transactions {first:016x} to {last:016x}"
 
 
 def is_carrier(name: str) -> bool:

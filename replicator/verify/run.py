@@ -14,7 +14,19 @@ from replicator.core.catalogue import Catalogue, GenerationListing, Listed, read
 from replicator.core.coverage import Stretch, lost
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
-from replicator.core.names import METADATA, REPOSITORY, LogName, split_revision, with_revision
+from replicator.core.incremental import Incremental
+from replicator.core.names import (
+    METADATA,
+    REPOSITORY,
+    BackupName,
+    FullName,
+    IncrementalName,
+    LogName,
+    PackName,
+    parse_name,
+    split_revision,
+    with_revision,
+)
 from replicator.core.position import GenerationId
 from replicator.keys import record_in, slots_in
 from replicator.repository import Repository, read_repository
@@ -131,6 +143,7 @@ class _Verification:
         self._cancelled = cancelled
         self._ends = time.monotonic() + limits.seconds if limits.seconds is not None else float("inf")
         self._random = random.Random()  # which sample: another one each time
+        self._manifests: dict[BackupName, Manifest | Incremental] = {}
         self.report = Report(level)
 
     def run(self) -> Report:
@@ -147,6 +160,8 @@ class _Verification:
                     self._try_restores(repository)
         except _OutOfTime:
             self.report.ended_early = True
+        if repository is not None:
+            self._pass_over_unneeded(repository)
         self.report.objects = len(listed)
         return self.report
 
@@ -252,6 +267,7 @@ class _Verification:
     def _look_at_generation(self, repository: Repository, listing: GenerationListing) -> None:
         read = Read(listing, hurt={each.name for each in self.report.found})
         read_backups(repository, read, self.report.tell)
+        self._manifests |= read.manifests
         try:
             if self._depth >= 2:
                 read_carriers(repository, read, self.report.tell, self._look)
@@ -286,6 +302,21 @@ class _Verification:
             if any(pack.name in hurt for pack in manifest.packs):
                 read.hurt.add(str(name))
         read.hurt |= {each.name for each in self.report.found}
+
+    def _pass_over_unneeded(self, repository: Repository) -> None:
+        """What belongs to no backup that counts may be hurt: prune deletes it when its time has come."""
+        needed = {str(name) for name in self._manifests}
+        needed |= {pack.name for manifest in self._manifests.values() for pack in manifest.packs}
+        counted = {str(backup) for each in repository.catalogue.generations for backup in each.backups}
+        if not counted <= needed:
+            return  # of a manifest that cannot be read nobody knows what it needs
+        for each in list(self.report.found):
+            if (
+                isinstance(parse_name(each.name), FullName | IncrementalName | PackName)
+                and each.name not in needed
+            ):
+                self.report.found.remove(each)
+                self.report.notes.append(f"{each.name} {each.fault}; no backup that counts needs it")
 
     def _try_restores(self, repository: Repository) -> None:
         listings = [each for each in repository.catalogue.generations if each.fulls]
