@@ -142,12 +142,16 @@ class Agent:
     def wait_captured_and_shipped(self, timeout: float | None = None) -> None:
         """Block until all that is committed now is in every store, with a full backup under it.
 
-        A database that is not there has committed nothing.
+        A database that is not there has committed nothing, and one that is disabled has nothing to wait for.
         """
         deadline = None if timeout is None else self._clock.now() + timeout
         waiting: dict[Follower, Place | None] = dict.fromkeys(self._followers)
         while waiting:
-            waiting = {each: place for each, place in waiting.items() if each.failure is None and each.exists}
+            waiting = {
+                each: place
+                for each, place in waiting.items()
+                if each.enabled and each.failure is None and each.exists
+            }
             for follower in list(waiting):
                 place = waiting[follower]
                 if place is None and (place := follower.capture_now()) is not None:

@@ -19,6 +19,7 @@ from replicator.core.errors import (
     ReplicatorError,
     SourceError,
     SourceGone,
+    UsageError,
 )
 from replicator.introduction import Introduction
 from replicator.key_change import KeyHolders
@@ -98,6 +99,10 @@ class Follower:
         that something is still to be mounted on.
         """
         config = self._config
+        if not config.enabled:
+            if self.exists:
+                self._open_disabled()
+            return
         for url in config.stores:
             connected = connect(url, stop=self._stop, bandwidth=config.bandwidth)
             self._stores.append(SealedStore(connected, self._keys))
@@ -115,6 +120,14 @@ class Follower:
         except SourceError:
             pass  # the follow task meets the same, and gives it a moment's grace
         self._open_state()
+
+    def _open_disabled(self) -> None:
+        """Only to say so: nothing is followed, and no store is asked."""
+        self.state.open()
+        self._opened = True
+        self.marks.source(phase="disabled", reason="`enabled` or BACKUP_ENABLED says so")
+        with contextlib.suppress(OSError):
+            self._status.write()
 
     def _open_state(self, *, waited: bool = False) -> None:
         self.state.open()
@@ -134,7 +147,10 @@ class Follower:
         self._checkpoint = Checkpoint(self._follow.database, self._wake_follow)
 
     def start(self) -> None:
-        if self._follow is None:
+        if not self._config.enabled:
+            log.warning("database.disabled", extra={"db": self.path})
+            self.began.set()
+        elif self._follow is None:
             log.warning("database.waiting", extra={"db": self.path, "reason": self._missing})
             self.marks.source(phase="waiting", reason=self._missing)
             self.began.set()
@@ -203,6 +219,10 @@ class Follower:
         """Have something done in every store, or in those only; the outcome of each. Raises SourceGone while nothing is
         followed."""
         if self._follow is None or self._follow.capture is None:
+            if not self._config.enabled:
+                raise UsageError(
+                    f"backups of {self.path} are disabled", hint="set `enabled` or BACKUP_ENABLED"
+                )
             raise SourceGone(f"{self.path} is not followed just now", hint="see `status`")
         asked: dict[str, Future[dict[str, Any]]] = {}
         for store, line in zip(self._stores, self._lines, strict=True):
@@ -223,6 +243,10 @@ class Follower:
     @property
     def exists(self) -> bool:
         return os.path.exists(self.path)
+
+    @property
+    def enabled(self) -> bool:
+        return self._config.enabled
 
     @property
     def asked(self) -> bool:

@@ -12,8 +12,9 @@ from replicator.core.position import Position
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The database side. ``phase`` is waiting, following, failed or stopped; times in microseconds. ``key_ring`` is the
-    number of the ring whose newest key, made at ``key_created``, seals what is new; 0 where nothing is encrypted."""
+    """The database side. ``phase`` is waiting, following, disabled, failed or stopped; times in microseconds.
+    ``key_ring`` is the number of the ring whose newest key, made at ``key_created``, seals what is new; 0 where
+    nothing is encrypted."""
 
     phase: str = "waiting"
     reason: str = ""

@@ -115,6 +115,8 @@ def _what_the_agent_says(config: DatabaseConfig, process: int) -> Finding:
         case "waiting":
             message = f"process {process} waits for {config.path}: {source.get('reason')}"
             return Finding(Level.WARN, config.name, message)
+        case "disabled":
+            return Finding(Level.WARN, config.name, f"backups of {config.path} are disabled")
         case _:
             return Finding(Level.OK, config.name, f"process {process} follows {config.path}; see `status`")
 

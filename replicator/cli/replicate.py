@@ -17,7 +17,7 @@ from replicator.cli.frame import COMMAND, CommandVerb, settings_of
 from replicator.cli.kinds import DURATION, SIZE
 from replicator.cli.logs import log_to_stderr
 from replicator.cli.supervise import Supervisor
-from replicator.config import AgentConfig, DatabaseConfig
+from replicator.config import AgentConfig, DatabaseConfig, read_environment
 from replicator.core.errors import Interrupted, ReplicatorError, SourceGone, StoreUnavailable, UsageError
 from replicator.source.connection import check_path
 from replicator.source.version import sqlite_version
@@ -85,7 +85,7 @@ def replicate(
         raise UsageError("--once and a command do not go together", hint="leave out one of them")
     if once and wait:
         raise UsageError("--once and --wait do not go together", hint="leave out one of them")
-    found = _databases(database, stores, config)
+    found, notices = _databases(database, stores, config)
     if state is not None and len(found) > 1:
         raise UsageError(
             "--state is the folder of one database",
@@ -105,24 +105,31 @@ def replicate(
         for each in found
     )
     log_to_stderr(settings_of(ctx), logging.INFO)
+    for notice in notices:
+        log.info("config.notice", extra={"reason": notice})
     return _run(Agent(AgentConfig(chosen)), chosen, once=once, command=command)
 
 
-def _databases(database: str | None, stores: tuple[str, ...], config: str | None) -> list[DatabaseConfig]:
+def _databases(
+    database: str | None, stores: tuple[str, ...], config: str | None
+) -> tuple[list[DatabaseConfig], tuple[str, ...]]:
+    """And what whoever wrote the settings should know."""
     if database is None:
-        return list(needed_configuration(config).databases)
+        needed = needed_configuration(config)
+        return list(needed.databases), needed.notices
+    notices = read_environment().notices
     if stores:
         if config is not None:
             raise UsageError(
                 "give a database with its stores, or --config", hint="one of the two says where to ship"
             )
-        return [database_at(database, stores)]
+        return [database_at(database, stores)], notices
     found = find_databases(database, None, config)[0]
     if not found.stores:
         raise UsageError(
             f"no store is given for {database}", hint="name at least one: replicate DB URL; a folder will do"
         )
-    return [found]
+    return [found], notices
 
 
 def _run(agent: Agent, databases: tuple[DatabaseConfig, ...], *, once: bool, command: list[str]) -> int:

@@ -93,7 +93,7 @@ class Supervisor:
                 self._agent.stop()
                 raise self.failure
             sources = [each.source for each in self._agent.status().values()]
-            if all(each.phase == "following" or each.reason for each in sources):
+            if all(each.phase in ("following", "disabled") or each.reason for each in sources):
                 return
             self._sleep(0.02)
 
