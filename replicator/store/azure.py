@@ -163,7 +163,7 @@ class AzureStore:
             try:
                 found = self._opened().download_blob(self._prefix + name, offset, length)
                 told = (found.properties.content_range or "").rpartition("/")[2]
-                return found.readall(), int(told)
+                return b"".join(found.chunks()), int(told)  # one chunk, which is not copied
             except HttpResponseError as exc:
                 if exc.status_code == 416:
                     return b"", 0
@@ -202,6 +202,7 @@ class AzureStore:
             session=session,
             connection_timeout=CONNECT_SECONDS,
             read_timeout=IDLE_SECONDS,
+            connection_data_block_size=START_BYTES,  # a body is handed on as it is, instead of in slices of 4 KiB
         )
         return ContainerClient(
             self._access.endpoint,
@@ -211,7 +212,7 @@ class AzureStore:
             retry_total=0,
             max_single_put_size=BLOCK_BYTES,
             max_single_get_size=START_BYTES,  # in one request, as it is promised
-            max_chunk_get_size=BLOCK_BYTES,
+            max_chunk_get_size=START_BYTES,
         )
 
     def _credential(self) -> Any:
@@ -241,6 +242,7 @@ class AzureStore:
         """Translate once. Errors of ours pass; the SDK's own stay behind, since a signed address is in them."""
         from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
         from requests.exceptions import RequestException
+        from urllib3.exceptions import HTTPError
 
         what = f"cannot {doing} {name} at {self.url}" if name else f"cannot {doing} {self.url}"
         try:
@@ -261,7 +263,7 @@ class AzureStore:
                 )
             else:
                 error = network_error(what, exc)
-        except (AzureError, RequestException, OSError, ValueError) as exc:
+        except (AzureError, RequestException, HTTPError, OSError, ValueError) as exc:
             error = network_error(what, exc)
         raise error from None
 
@@ -295,5 +297,9 @@ class AzureStore:
 
 
 def _take_all(answer: requests.Response, **_: object) -> None:
-    """Read a body where a request is made. The SDK would read it later, and ask again by itself if that fails."""
-    answer.content  # noqa: B018 (it reads)
+    """Read a body where a request is made. The SDK would read it later, and ask again by itself if that fails.
+
+    At once: what the library itself reads is in memory twice before it is one.
+    """
+    answer._content = answer.raw.read(decode_content=True)
+    answer.content  # noqa: B018 (it takes note that all is read)

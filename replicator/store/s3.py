@@ -45,7 +45,7 @@ IDLE_SECONDS = 30.0  # between two bytes of an answer; S3 may think for ten seco
 _UPLOAD_BYTES_PER_SECOND = 128 << 10
 _SMALL_PUT_BYTES = 256 << 10  # takes no time worth counting
 _WHOLE_SECONDS = 6 * 3600.0  # of one answer that never stops coming, however slowly
-_PIECE_BYTES = 8 << 20  # what is read at once of a large object
+_PIECE_BYTES = 256 << 10  # what is read at once, and is in memory twice meanwhile
 _PAGE = 1000  # names in an answer to a list, fixed by S3
 _KEYS_MINUTES = 15  # after which keys are read from their file again
 

@@ -651,11 +651,9 @@ def test_a_big_object_comes_back_in_ranges(server: AzuriteServer) -> None:
 
 
 BESIDE = """
-import resource, sys
+import sys
 from replicator.store.azure import open_azure
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from tests.support.peak import peak
 
 url, endpoint, key, size = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 store = open_azure(url, {"BACKUP_AZURE_ENDPOINT": endpoint, "BACKUP_AZURE_ACCOUNT_KEY": key})

@@ -571,11 +571,9 @@ def test_a_big_object_comes_back_in_ranges(server: GcsServer) -> None:
 
 
 BESIDE = """
-import resource, sys
+import sys
 from replicator.store.gcs import open_gcs
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from tests.support.peak import peak
 
 url, endpoint, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = open_gcs(url, {"STORAGE_EMULATOR_HOST": endpoint})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -336,3 +339,41 @@ def test_every_kind_brings_large_objects(
     assert store.get("big") == BIG
     with pytest.raises(ObjectNotFound):
         store.get("bigger")
+
+
+BESIDE = """
+import sys
+from replicator.store import connect
+from tests.support.peak import peak
+
+store = connect(sys.argv[1])
+store.get("small")  # the SDK is loaded
+begun = peak()
+size = len(store.get("big"))
+print(peak() - begun - size, size)
+"""
+
+
+@pytest.mark.parametrize("kind", [*SERVED, "folder"])
+def test_memory_stays_beside_the_object(servers: Callable[[str], Any], tmp_path: Path, kind: str) -> None:
+    """Another process: to get 192 MiB takes them once, and less than 64 MB beside."""
+    environ, url = dict(os.environ), str(tmp_path)
+    if kind != "folder":
+        environ |= SERVED[kind].environ(servers(kind), "")
+        url = SERVED[kind].url(servers(kind))
+    url = f"{url}/{secrets.token_hex(8)}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        store = connect(url)
+        store.put("small", b"x")
+        store.put("big", bytes(192 * MEBIBYTE))
+    command = [sys.executable, "-c", BESIDE, url]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert 0 == done.returncode, done.stderr
+    beside, size = map(int, done.stdout.split())
+    assert 192 * MEBIBYTE == size
+    assert beside < 64_000_000

@@ -833,10 +833,10 @@ def test_another_server_gives_the_start_of_an_object(lying: S3Server) -> None:
 def test_the_memory_of_a_large_object_is_its_own(server: S3Server) -> None:
     """Another process: to put and to get 192 MiB takes them once, and less than 64 MB beside."""
     script = """
-        import resource, sys
+        import sys
         from replicator.store.s3 import open_s3
+        from tests.support.peak import peak
         url, size, environ = sys.argv[1], int(sys.argv[2]), dict(each.split("=", 1) for each in sys.argv[3:])
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         store = open_s3(url, environ)
         store.put("small", b"x")
         data, before = b"x" * size, peak()
