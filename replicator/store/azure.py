@@ -37,7 +37,7 @@ from replicator.store.cloud_wire import (
     require_sdk,
     without_secrets,
 )
-from replicator.store.contract import is_probe
+from replicator.store.contract import START_BYTES, is_probe
 
 if TYPE_CHECKING:
     import requests
@@ -88,8 +88,11 @@ class AzureStore:
             data: bytes = self._opened().download_blob(self._prefix + name).readall()
             return data
 
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        return self._part(name, 0, length)
+
     def get_range(self, name: str, offset: int, length: int) -> bytes:
-        data = self._part(name, offset, length) if length else b""
+        data = self._part(name, offset, length)[0] if length else b""
         if len(data) == length and length:
             return data
         size = self._size(name)
@@ -152,16 +155,18 @@ class AzureStore:
             match_condition=MatchConditions.IfMissing if once else None,
         )
 
-    def _part(self, name: str, offset: int, length: int) -> bytes:
-        """What there is of the span, which may be nothing."""
+    def _part(self, name: str, offset: int, length: int) -> tuple[bytes, int]:
+        """What there is of the span, and the size of the whole object; nothing and 0 where that ends before."""
         from azure.core.exceptions import HttpResponseError
 
         with self._errors("read", name):
             try:
-                return self._opened().download_blob(self._prefix + name, offset, length).readall()
+                found = self._opened().download_blob(self._prefix + name, offset, length)
+                told = (found.properties.content_range or "").rpartition("/")[2]
+                return b"".join(found.chunks()), int(told)  # one chunk, which is not copied
             except HttpResponseError as exc:
                 if exc.status_code == 416:
-                    return b""
+                    return b"", 0
                 raise
 
     def _size(self, name: str) -> int | None:
@@ -194,7 +199,10 @@ class AzureStore:
         session = new_session()
         session.hooks["response"].append(_take_all)
         transport = RequestsTransport(
-            session=session, connection_timeout=CONNECT_SECONDS, read_timeout=IDLE_SECONDS
+            session=session,
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=IDLE_SECONDS,
+            connection_data_block_size=START_BYTES,  # a body is handed on as it is, instead of in slices of 4 KiB
         )
         return ContainerClient(
             self._access.endpoint,
@@ -203,8 +211,8 @@ class AzureStore:
             transport=transport,
             retry_total=0,
             max_single_put_size=BLOCK_BYTES,
-            max_single_get_size=BLOCK_BYTES,
-            max_chunk_get_size=BLOCK_BYTES,
+            max_single_get_size=START_BYTES,  # in one request, as it is promised
+            max_chunk_get_size=START_BYTES,
         )
 
     def _credential(self) -> Any:
@@ -234,6 +242,7 @@ class AzureStore:
         """Translate once. Errors of ours pass; the SDK's own stay behind, since a signed address is in them."""
         from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
         from requests.exceptions import RequestException
+        from urllib3.exceptions import HTTPError
 
         what = f"cannot {doing} {name} at {self.url}" if name else f"cannot {doing} {self.url}"
         try:
@@ -254,7 +263,7 @@ class AzureStore:
                 )
             else:
                 error = network_error(what, exc)
-        except (AzureError, RequestException, OSError) as exc:
+        except (AzureError, RequestException, HTTPError, OSError, ValueError) as exc:
             error = network_error(what, exc)
         raise error from None
 
@@ -288,5 +297,9 @@ class AzureStore:
 
 
 def _take_all(answer: requests.Response, **_: object) -> None:
-    """Read a body where a request is made. The SDK would read it later, and ask again by itself if that fails."""
-    answer.content  # noqa: B018 (it reads)
+    """Read a body where a request is made. The SDK would read it later, and ask again by itself if that fails.
+
+    At once: what the library itself reads is in memory twice before it is one.
+    """
+    answer._content = answer.raw.read(decode_content=True)
+    answer.content  # noqa: B018 (it takes note that all is read)

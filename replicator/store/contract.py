@@ -34,6 +34,11 @@ from replicator.core.catalogue import Listed
 PROBES = ".probe-"
 
 
+# What is asked of an object at first: one that is not larger costs one request. A pack has 8 MiB and a segment half of
+# that; logs may have 32.
+START_BYTES = 16 << 20
+
+
 def is_probe(name: str) -> bool:
     return name.startswith(PROBES)
 
@@ -57,3 +62,14 @@ class Store(Protocol):
     def replace(self, name: str, data: bytes) -> None: ...
 
     def modified(self, name: str) -> int: ...
+
+
+class Kind(Store, Protocol):
+    """What store/ranges.py lies over: a kind of store, and whatever is wrapped around one below."""
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        """The first *length* bytes, at least 1, or all there are, and the size of the whole object: in one request.
+
+        Raises ObjectNotFound.
+        """
+        ...

@@ -52,14 +52,11 @@ class FolderStore:
             except FileNotFoundError as exc:
                 raise ObjectNotFound(name) from exc
 
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        return self._part(name, 0, length)
+
     def get_range(self, name: str, offset: int, length: int) -> bytes:
-        path = self._path(name)
-        with mapped_errors(f"cannot read {path}"):
-            try:
-                with open(path, "rb", buffering=0, opener=_no_follow) as file:
-                    data = os.pread(file.fileno(), length, offset)
-            except FileNotFoundError as exc:
-                raise ObjectNotFound(name) from exc
+        data, _ = self._part(name, offset, length)
         if len(data) != length:
             raise ObjectCorrupt(f"{name} ends at byte {offset + len(data)}, wanted {offset + length}")
         return data
@@ -93,6 +90,16 @@ class FolderStore:
         if not stat.S_ISREG(found.st_mode):
             raise ObjectNotFound(name)
         return found.st_mtime_ns // 1000
+
+    def _part(self, name: str, offset: int, length: int) -> tuple[bytes, int]:
+        """What there is of a span, and the size of the whole file."""
+        path = self._path(name)
+        with mapped_errors(f"cannot read {path}"):
+            try:
+                with open(path, "rb", buffering=0, opener=_no_follow) as file:
+                    return os.pread(file.fileno(), length, offset), os.fstat(file.fileno()).st_size
+            except FileNotFoundError as exc:
+                raise ObjectNotFound(name) from exc
 
     @contextlib.contextmanager
     def _writing(self, path: str) -> Iterator[None]:

@@ -109,17 +109,21 @@ class GcsStore:
         self._once_only.put(name, data)
 
     def get(self, name: str) -> bytes:
-        _, data = self._download(name, {})
+        data, _ = self._download(name)
         return data
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        data, size = self._download(name, (0, length))
+        if len(data) != min(size, length):
+            raise StoreUnavailable(f"cannot read {name} at {self.url}: the answer was damaged on the way")
+        return data, size
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         if length == 0:
             if self._size(name) is None:
                 raise ObjectNotFound(name)
             return b""
-        status, data = self._download(name, {"range": f"bytes={offset}-{offset + length - 1}"})
-        if status == 200:  # a server that does not know ranges sends all there is
-            data = data[offset : offset + length]
+        data, _ = self._download(name, (offset, length))
         if len(data) == length:
             return data
         size = self._size(name)
@@ -184,8 +188,9 @@ class GcsStore:
             if answer.status_code != 200:
                 raise from_http_response(answer)
 
-    def _download(self, name: str, span: dict[str, str]) -> tuple[int, bytes]:
-        """Status and bytes as stored; none of them where the object ends before the span begins.
+    def _download(self, name: str, span: tuple[int, int] | None = None) -> tuple[bytes, int]:
+        """What there is of *span*, an offset and a length, or all there is; and the size of the whole object, 0 where
+        that ends before the span begins.
 
         The SDK's own download keeps the connection of every refused request, and copies in 8 KiB.
         """
@@ -194,24 +199,30 @@ class GcsStore:
 
         with self._errors(f"cannot read {name}", name):
             client = self._opened()
+            wanted = {"range": f"bytes={span[0]}-{sum(span) - 1}"} if span else {}
             path = f"b/{quote(self._bucket_name, safe='')}/o/{quote(self._prefix + name, safe='')}"
             with self._session.get(
                 f"{client.api_endpoint}/download/storage/v1/{path}",
                 params={"alt": "media"},
-                headers={**span, "accept-encoding": "identity"},  # nobody on the way packs it
+                headers={**wanted, "accept-encoding": "identity"},  # nobody on the way packs it
                 timeout=(CONNECT_SECONDS, IDLE_SECONDS),
                 stream=True,
             ) as answer:
                 if answer.status_code == 416:
-                    return 416, b""
+                    return b"", 0
                 if answer.status_code not in (200, 206):
                     raise from_http_response(answer)
                 data: bytes = answer.raw.read(decode_content=False)
+            told = answer.headers.get("content-range", "").rpartition("/")[2]
+            size = len(data) if answer.status_code == 200 else int(told) if told.isdecimal() else 0
+            # Of the whole object, also beside a part of it.
             expected = _CRC32C.search(answer.headers.get("x-goog-hash", ""))
             actual = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
-            if answer.status_code == 200 and expected and expected[1] != actual:
+            if size == len(data) and expected and expected[1] != actual:
                 raise StoreUnavailable(f"cannot read {name} at {self.url}: it was damaged on the way")
-            return answer.status_code, data
+            if span and answer.status_code == 200:  # a server that does not know ranges sends all there is
+                data = data[span[0] : sum(span)]
+            return data, size
 
     def _size(self, name: str) -> int | None:
         """None where there is no such object."""

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 from replicator.clock import Clock
 from replicator.core.catalogue import Listed
-from replicator.store.contract import Store
+from replicator.store.contract import Kind
 
 
 class FewAtATime:
     """No more than *calls* at a time, of all threads; a listing counts only while it is asked for a page."""
 
-    def __init__(self, store: Store, calls: int) -> None:
+    def __init__(self, store: Kind, calls: int) -> None:
         self._store = store
         self._slots = threading.BoundedSemaphore(calls)
 
@@ -28,6 +28,10 @@ class FewAtATime:
     def get(self, name: str) -> bytes:
         with self._slots:
             return self._store.get(name)
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        with self._slots:
+            return self._store.get_start(name, length)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         with self._slots:
@@ -63,7 +67,7 @@ class Bandwidth:
     """
 
     def __init__(
-        self, store: Store, bytes_per_second: int, clock: Clock, sleep: Callable[[float], object]
+        self, store: Kind, bytes_per_second: int, clock: Clock, sleep: Callable[[float], object]
     ) -> None:
         self._store = store
         self._rate = bytes_per_second
@@ -84,6 +88,11 @@ class Bandwidth:
         data = self._store.get(name)
         self._pay(len(data))
         return data
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        data, size = self._store.get_start(name, length)
+        self._pay(len(data))
+        return data, size
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         self._pay(length)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectExists, ObjectNotFound, ReplicatorError
-from replicator.store.contract import Store
+from replicator.store.contract import Kind
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class ObservedStore:
     """``counters``: calls by operation (``put``, ``get``, ``list``, ``delete``, ``replace``, ``modified``), ``failed``,
     and bytes as ``bytes_put`` and ``bytes_got``. A listing is one call, however many pages it takes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Kind) -> None:
         self._store = store
         self._lock = Lock()
         self._counters: Counter[str] = Counter()
@@ -43,6 +43,11 @@ class ObservedStore:
 
     def get(self, name: str) -> bytes:
         return self._call("get", name, lambda: self._store.get(name), len)
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        return self._call(
+            "get", name, lambda: self._store.get_start(name, length), lambda found: len(found[0])
+        )
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         return self._call("get", name, lambda: self._store.get_range(name, offset, length), len)

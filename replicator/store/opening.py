@@ -1,4 +1,4 @@
-"""From a URL to a store, and to one that asks again, is limited and counted."""
+"""From a URL to a store, and to one that asks again, is limited and counted, and fetches large objects in pieces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, UsageError
-from replicator.store.contract import Store
+from replicator.store.contract import Kind
 from replicator.store.folder import FolderStore
 from replicator.store.limits import Bandwidth, FewAtATime
 from replicator.store.observe import ObservedStore
+from replicator.store.ranges import RangedStore
 from replicator.store.retry import RetryingStore
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -36,12 +37,12 @@ _KINDS = {
 CALLS_MAX = 8
 
 
-def connect(url: str, *, stop: threading.Event | None = None, bandwidth: int | None = None) -> RetryingStore:
+def connect(url: str, *, stop: threading.Event | None = None, bandwidth: int | None = None) -> RangedStore:
     """The store at *url* as everything but a test of it is to use it. *stop* ends a pause at once; *bandwidth*:
     bytes a second, up and down together."""
     stop = stop or threading.Event()
     kind = open_store(url)
-    store: Store = FewAtATime(ObservedStore(kind), CALLS_MAX)
+    store: Kind = FewAtATime(ObservedStore(kind), CALLS_MAX)
     if bandwidth is not None:
 
         def pause(seconds: float) -> None:
@@ -49,7 +50,7 @@ def connect(url: str, *, stop: threading.Event | None = None, bandwidth: int | N
                 raise Interrupted(f"stopped while {url} was to be used no faster than allowed")
 
         store = Bandwidth(store, bandwidth, Clock(), pause)
-    return RetryingStore(store, stop, in_clear=getattr(kind, "in_clear", False))
+    return RangedStore(RetryingStore(store, stop), in_clear=getattr(kind, "in_clear", False))
 
 
 def is_plain_path(text: str) -> bool:
@@ -67,7 +68,7 @@ def folder_of(url: str) -> str | None:
     return unquote(url.removeprefix("file://")) if url.startswith("file://") else None
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> Kind:
     """The store at *url*: ``file:///folder`` or a plain path, or of one of the other kinds, which read their
     settings from the environment. Nothing is touched until it is used."""
     if not url or _CONTROL.search(url):
@@ -99,7 +100,7 @@ def open_store(url: str) -> Store:
     return open_store(_unescaped(parts.path, url))
 
 
-def _of_kind(scheme: str, url: str) -> Store:
+def _of_kind(scheme: str, url: str) -> Kind:
     module, function, package = _KINDS[scheme]
     try:
         found = importlib.util.find_spec(package) is not None
@@ -110,7 +111,7 @@ def _of_kind(scheme: str, url: str) -> Store:
             f"{scheme}:// needs the package {package}, which is not installed",
             hint=f"pip install 'replicator[{scheme}]'",
         )
-    store: Store = getattr(importlib.import_module(module), function)(url, os.environ)
+    store: Kind = getattr(importlib.import_module(module), function)(url, os.environ)
     return store
 
 

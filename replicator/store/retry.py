@@ -14,7 +14,7 @@ from tenacity.wait import wait_exponential_jitter
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import Interrupted, ObjectExists, ReplicatorError, StoreUnavailable
-from replicator.store.contract import Store
+from replicator.store.contract import Kind
 
 T = TypeVar("T")
 
@@ -33,11 +33,9 @@ RETRY_AFTER_SECONDS_MAX = 30.0
 
 
 class RetryingStore:
-    """*stop*, once set, ends a pause at once: the call raises Interrupted. ``in_clear``: what goes over the network is
-    not encrypted, since somebody asked for http."""
+    """*stop*, once set, ends a pause at once: the call raises Interrupted."""
 
-    def __init__(self, store: Store, stop: threading.Event | None = None, *, in_clear: bool = False) -> None:
-        self.in_clear = in_clear
+    def __init__(self, store: Kind, stop: threading.Event | None = None) -> None:
         self._store = store
         self._stop = stop or threading.Event()
         # The first pause is made before tenacity comes in, so its first is the second.
@@ -66,6 +64,9 @@ class RetryingStore:
 
     def get(self, name: str) -> bytes:
         return self._call(lambda: self._store.get(name))
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        return self._call(lambda: self._store.get_start(name, length))
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         return self._call(lambda: self._store.get_range(name, offset, length))

@@ -1,7 +1,7 @@
 """S3, of Amazon or any other: put-once is If-None-Match, or a look before where the server ignores that.
 
-The SDK is obstore. One request a put, whatever its size: S3 takes 5 GiB in one, and the SDK knows no
-precondition for uploads in parts.
+The SDK is obstore. One request a put, whatever its size: the SDK knows no precondition for uploads in parts, and where
+both are asked for it makes one request. S3 takes 5 GiB in one, and no object of ours has a hundredth of that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from replicator.core.errors import (
 )
 from replicator.core.times import micros_of
 from replicator.store.contract import PROBES, is_probe
-from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, translated
+from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, RangeIgnored, translated
 from replicator.store.s3_settings import S3Settings, read_keys, read_settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ IDLE_SECONDS = 30.0  # between two bytes of an answer; S3 may think for ten seco
 _UPLOAD_BYTES_PER_SECOND = 128 << 10
 _SMALL_PUT_BYTES = 256 << 10  # takes no time worth counting
 _WHOLE_SECONDS = 6 * 3600.0  # of one answer that never stops coming, however slowly
-_PIECE_BYTES = 8 << 20  # what is read at once of a large object
+_PIECE_BYTES = 256 << 10  # what is read at once, and is in memory twice meanwhile
 _PAGE = 1000  # names in an answer to a list, fixed by S3
 _KEYS_MINUTES = 15  # after which keys are read from their file again
 
@@ -138,6 +138,20 @@ class S3Store:
         with self._errors("get", name):
             answer = obstore.get(self._client(), name)
             return _collected(answer, answer.meta["size"])
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        import obstore
+
+        try:
+            with self._errors("get", name):
+                answer = obstore.get(self._client(), name, options={"range": (0, length)})
+                size = answer.meta["size"]
+                return _collected(answer, min(size, length)), size
+        except RangeBeyondEnd:
+            return b"", 0
+        except RangeIgnored:  # which a server may do, and some do where the object is empty
+            data = self.get(name)
+            return data[:length], len(data)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         import obstore

@@ -48,6 +48,10 @@ class RangeBeyondEnd(StoreError):
     """The range begins behind the last byte."""
 
 
+class RangeIgnored(StoreDenied):
+    """The server gave the whole object where a part of it was asked for."""
+
+
 def translated(
     exc: Exception, *, what: str, name: str, bucket: str, endpoint: str, has_worked: bool
 ) -> StoreError:
@@ -115,7 +119,7 @@ def _without_answer(problem: str, text: str) -> StoreError:
     if "invalid list response" in text:  # damaged on the way, or not one at all
         return StoreUnavailable(f"{problem}the answer is not one of S3", hint="does the endpoint speak S3?")
     if "Received non-partial response" in text:
-        return StoreDenied(f"{problem}the answer is not one of S3", hint="does the endpoint speak S3?")
+        return RangeIgnored(f"{problem}the answer is not one of S3", hint="does the endpoint speak S3?")
     if "kind: Timeout" in text or "TimedOut" in text:
         return StoreUnavailable(f"{problem}no answer in time")
     if "kind: Connect" in text:

@@ -129,6 +129,15 @@ class SftpStore:
         with self._mapped(f"cannot read {name}"):
             return self._pool.run(read)
 
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        def read(session: Session) -> tuple[bytes, int]:
+            handle, size = self._open(session, name)
+            wanted = min(size, length)
+            return _exactly(wanted, session.read(handle, 0, wanted), name, 0), size
+
+        with self._mapped(f"cannot read {name}"):
+            return self._pool.run(read)
+
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         def read(session: Session) -> bytes:
             handle, _ = self._open(session, name)

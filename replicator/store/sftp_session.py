@@ -45,6 +45,7 @@ _PIECES = 64
 _FOLDER_READS = 8
 # No reply of any request here is larger; a length beyond is no SFTP, such as text that a login script prints.
 _PACKET_BYTES_MAX = 1 << 20
+_RESERVED_BYTES_MAX = 16 << 20  # for what a server has only told of
 _TEXT_MAX = 200  # of what a server says, in an error
 
 
@@ -258,6 +259,10 @@ class Session:
         """Up to *length* bytes from *offset* on, fewer only where the file ends."""
         # Its value comes out without being copied, so a large object lies in memory once.
         found = io.BytesIO()
+        # As large at once as it will be: what grows is moved, and several that do take twice the memory.
+        found.seek(max(0, min(length, _RESERVED_BYTES_MAX) - 1))
+        found.write(b"\0")
+        found.seek(0)
         under_way: deque[tuple[int, int, int]] = deque()
         end = offset + length
         asked = offset
@@ -281,6 +286,7 @@ class Session:
                 under_way.appendleft((self._ask_read(handle, start, size), start, size))
         for number, _, _ in under_way:
             self.forget(number)
+        found.truncate()
         return found.getvalue()
 
     def list(self, path: str) -> list[tuple[str, Attributes]]:

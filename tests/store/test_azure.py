@@ -31,6 +31,7 @@ from replicator.core.errors import (
 )
 from replicator.store import Store, azure, cloud_wire
 from replicator.store.azure import open_azure
+from replicator.store.contract import Kind
 from replicator.store.retry import RetryingStore
 from tests.support.servers.answers import Answers, answering_server
 from tests.support.servers.azure import (
@@ -53,9 +54,10 @@ WHOLE = (
     f"DefaultEndpointsProtocol=https;AccountName={ACCOUNT};AccountKey={KEY};EndpointSuffix=core.windows.net"
 )
 
-OPERATIONS: dict[str, Callable[[Store], object]] = {
+OPERATIONS: dict[str, Callable[[Kind], object]] = {
     "put": lambda store: store.put("object", b"bytes"),
     "get": lambda store: store.get("object"),
+    "get_start": lambda store: store.get_start("object", 5),
     "get_range": lambda store: store.get_range("object", 0, 5),
     "list": lambda store: list(store.list("")),
     "replace": lambda store: store.replace("object", b"others"),
@@ -649,11 +651,9 @@ def test_a_big_object_comes_back_in_ranges(server: AzuriteServer) -> None:
 
 
 BESIDE = """
-import resource, sys
+import sys
 from replicator.store.azure import open_azure
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from tests.support.peak import peak
 
 url, endpoint, key, size = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 store = open_azure(url, {"BACKUP_AZURE_ENDPOINT": endpoint, "BACKUP_AZURE_ACCOUNT_KEY": key})

@@ -24,11 +24,12 @@ from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.core.key_ring import new_ring
 from replicator.keys import FixedKeys
 from replicator.store import Store
-from replicator.store.contract import PROBES
+from replicator.store.contract import PROBES, Kind
 from replicator.store.folder import FolderStore
 from replicator.store.limits import Bandwidth, FewAtATime
 from replicator.store.observe import ObservedStore
 from replicator.store.patience import PatientStore
+from replicator.store.ranges import RangedStore
 from replicator.store.retry import RetryingStore
 from replicator.store.sealed import SealedStore
 from replicator.store.store_clock import clock_difference
@@ -45,6 +46,7 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "few at a time": lambda _: FewAtATime(MemoryStore(), 2),
     "bandwidth": lambda _: Bandwidth(MemoryStore(), 1 << 40, Clock(), time.sleep),
     "patient": lambda _: PatientStore(MemoryStore(), lambda: False),
+    "ranged": lambda _: RangedStore(MemoryStore()),
     "observed": lambda _: ObservedStore(MemoryStore()),
     "sealed": lambda _: SealedStore(MemoryStore(), FixedKeys(RING)),
 }
@@ -58,6 +60,8 @@ SERVERS: dict[str, tuple[Callable[[Path], AbstractContextManager[Any]], Callable
     "sftp": (sftp.asyncssh_server, sftp.store_on),
 }
 ALL = [*KINDS, *SERVERS]
+# What store/ranges.py may lie over.
+BELOW_RANGES = [each for each in ALL if each not in ("patient", "ranged")]
 
 Open = Callable[[str, Path], Store]
 
@@ -82,6 +86,11 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
 @pytest.fixture(params=ALL)
 def store(request: pytest.FixtureRequest, opened: Open, tmp_path: Path) -> Store:
     return opened(request.param, tmp_path)
+
+
+@pytest.fixture(params=BELOW_RANGES)
+def kind(request: pytest.FixtureRequest, opened: Open, tmp_path: Path) -> Kind:
+    return opened(request.param, tmp_path)  # type: ignore[return-value]
 
 
 def test_what_is_put_is_there(store: Store) -> None:
@@ -193,6 +202,19 @@ def test_a_range_beyond_the_end_is_corrupt(store: Store, offset: int, length: in
 
     with pytest.raises(ObjectCorrupt, match="object ends at byte"):
         store.get_range("object", offset, length)
+
+
+def test_the_start_of_an_object_comes_with_its_size(kind: Kind) -> None:
+    """Of one that is empty, shorter, of that very length, longer by one, and much longer."""
+    for size in (0, 1, 99, 100, 101, 1_000_000):
+        data = random.Random(size).randbytes(size)
+        kind.put(f"object/{size}", data)
+
+        assert (data[:100], size) == kind.get_start(f"object/{size}", 100)
+        assert (data, size) == kind.get_start(f"object/{size}", 1 << 24)
+    with pytest.raises(ObjectNotFound) as caught:
+        kind.get_start("object/missing", 100)
+    assert "object/missing" == caught.value.name
 
 
 # Names that sort differently by folder and by text: "a-b" < "a.b" < "a/b" < "a0b".

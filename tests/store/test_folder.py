@@ -121,6 +121,8 @@ def test_links_are_never_followed(store: FolderStore, root: Path, tmp_path: Path
         with pytest.raises(ObjectCorrupt, match="symbolic link"):
             store.get_range(name, 0, 1)
         with pytest.raises(ObjectCorrupt, match="symbolic link"):
+            store.get_start(name, 1)
+        with pytest.raises(ObjectCorrupt, match="symbolic link"):
             store.modified(name)
         with pytest.raises(ObjectExists):
             store.put(name, b"through it")
@@ -292,6 +294,7 @@ def test_without_permission_it_is_denied(others: Path, mode: str) -> None:
         calls = {
             "put": lambda: store.put("a/c", b"y"),
             "get": lambda: store.get("a/b"),
+            "get_start": lambda: store.get_start("a/b", 1),
             "get_range": lambda: store.get_range("a/b", 0, 1),
             "list": lambda: list(store.list("a/")),
             "replace": lambda: store.replace("a/b", b"y"),
@@ -307,7 +310,7 @@ def test_without_permission_it_is_denied(others: Path, mode: str) -> None:
     """
     denied = run_child(body, others / "store", mode).split()
 
-    everything = ["put", "get", "get_range", "list", "replace", "modified", "delete"]
+    everything = ["put", "get", "get_start", "get_range", "list", "replace", "modified", "delete"]
     assert {"000": everything, "500": ["put", "replace", "delete"]}[mode] == denied
 
 

@@ -31,6 +31,7 @@ from replicator.core.errors import (
     UsageError,
 )
 from replicator.store import Store, cloud_wire, gcs
+from replicator.store.contract import Kind
 from replicator.store.gcs import open_gcs
 from tests.support.servers.answers import Answers, answering_server
 from tests.support.servers.gcs import BUCKET, GcsServer, gcs_server, lying_gcs_server, store_on
@@ -40,9 +41,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # On a machine that is busy; every time-out that is not shortened is longer.
 SOON_SECONDS = 4.0
 
-OPERATIONS: dict[str, Callable[[Store], object]] = {
+OPERATIONS: dict[str, Callable[[Kind], object]] = {
     "put": lambda store: store.put("object", b"bytes"),
     "get": lambda store: store.get("object"),
+    "get_start": lambda store: store.get_start("object", 5),
     "get_range": lambda store: store.get_range("object", 0, 5),
     "list": lambda store: list(store.list("")),
     "delete": lambda store: store.delete("object"),
@@ -401,6 +403,26 @@ def test_a_server_that_ignores_ranges_does_no_harm(answers: Answers) -> None:
     answers.body = b"0123456789"
 
     assert b"234" == store_at(answers.endpoint).get_range("object", 2, 3)
+    assert (b"012", 10) == store_at(answers.endpoint).get_start("object", 3)
+
+
+def test_a_part_whose_size_is_not_told_is_unavailable(answers: Answers) -> None:
+    """Nobody could say whether it is all."""
+    answers.status, answers.body = 206, b"0123456789"
+
+    with pytest.raises(StoreUnavailable, match="damaged on the way"):
+        store_at(answers.endpoint).get_start("object", 10)
+
+
+def test_a_part_that_is_the_whole_is_checked_as_such(answers: Answers) -> None:
+    """With a checksum that is of the whole, also where only a part comes."""
+    answers.status, answers.body = 206, b"flipped"
+    answers.headers = {"X-Goog-Hash": "crc32c=AAAAAA==", "Content-Range": "bytes 0-6/7"}
+    with pytest.raises(StoreUnavailable, match="damaged on the way"):
+        store_at(answers.endpoint).get_start("object", 100)
+    answers.headers["Content-Range"] = "bytes 0-6/70"
+
+    assert (b"flipped", 70) == store_at(answers.endpoint).get_start("object", 7)
 
 
 # --- put-once
@@ -549,11 +571,9 @@ def test_a_big_object_comes_back_in_ranges(server: GcsServer) -> None:
 
 
 BESIDE = """
-import resource, sys
+import sys
 from replicator.store.gcs import open_gcs
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from tests.support.peak import peak
 
 url, endpoint, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = open_gcs(url, {"STORAGE_EMULATOR_HOST": endpoint})

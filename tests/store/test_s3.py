@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import obstore
 import pytest
 
 from replicator.core.catalogue import Listed
@@ -41,6 +42,7 @@ from tests.support.servers.s3 import (
     seaweed,
     store_on,
 )
+from tests.support.servers.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"BACKUP_S3_ACCESS_KEY": ACCESS_KEY, "BACKUP_S3_SECRET_KEY": SECRET_KEY}
@@ -48,6 +50,7 @@ KEYS = {"BACKUP_S3_ACCESS_KEY": ACCESS_KEY, "BACKUP_S3_SECRET_KEY": SECRET_KEY}
 CALLS: dict[str, Callable[[S3Store], object]] = {
     "put": lambda store: store.put("a/b", b"x"),
     "get": lambda store: store.get("a/b"),
+    "get_start": lambda store: store.get_start("a/b", 1),
     "get_range": lambda store: store.get_range("a/b", 0, 1),
     "get_range of nothing": lambda store: store.get_range("a/b", 0, 0),
     "list": lambda store: list(store.list("a/")),
@@ -764,13 +767,76 @@ def test_a_large_object_is_put_once(server: S3Server) -> None:
         store.get_range("big", 10 << 20, 20 << 20)
 
 
+def test_of_four_puts_of_large_objects_one_wins(server: S3Server) -> None:
+    """Threads: 65 MiB each, which other clients would send in parts."""
+    store = store_on(server)
+    size = 65 << 20
+    ready = threading.Barrier(4)
+    won: list[int] = []
+    other: list[Exception] = []
+
+    def put(number: int) -> None:
+        data = bytes([number]) * size
+        ready.wait()
+        try:
+            store.put("big", data)
+            won.append(number)
+        except Exception as exc:
+            other.append(exc)
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [ObjectExists] * 3 == [type(exc) for exc in other]
+    assert bytes(won) * size == store.get("big")
+
+
+def test_the_sdk_makes_one_request_of_a_put_once(server: S3Server) -> None:
+    """Also where it is told to use parts: it has no precondition for them, and one of two would overwrite the other.
+    Once it has, large objects can go in parts."""
+    store = store_on(server)
+    store.put("before", b"the probe is over")
+    with Wire(server.endpoint) as wire:
+        environ = server.environ(BACKUP_S3_ENDPOINT=wire.endpoint)
+        client = open_s3(store.url, environ)._client(20 << 20)
+        for mode in ("overwrite", "create"):
+            obstore.put(client, mode, bytes(20 << 20), mode=mode, use_multipart=True)  # type: ignore[arg-type]
+        asked = [(each.request.method, each.request.get("if-none-match")) for each in wire.seen]
+
+    parts, once = asked[:-1], asked[-1]
+    assert [("POST", ""), ("PUT", ""), ("POST", "")] == [parts[0], parts[1], parts[-1]]
+    assert ("PUT", "*") == once
+
+
+@pytest.mark.parametrize("body", ["", "0123456789"])
+def test_a_server_that_ignores_ranges_gives_a_start_all_the_same(answering: Answering, body: str) -> None:
+    """Some do where the object is empty. What is asked for is cut out of all that there is."""
+    answering.answer = lambda method, path: (200, body)
+    store = open_s3("s3://bucket", answering.environ())
+
+    assert (body[:4].encode(), len(body)) == store.get_start("a", 4)
+    assert 2 == len(answering.seen)
+
+
+def test_another_server_gives_the_start_of_an_object(lying: S3Server) -> None:
+    """With its size; it is no relative of the one that all else is tried on."""
+    store = store_on(lying)
+    for size in (0, 1, 100, 101):
+        store.put(f"{size}", bytes(size))
+
+        assert (bytes(min(size, 100)), size) == store.get_start(f"{size}", 100)
+
+
 def test_the_memory_of_a_large_object_is_its_own(server: S3Server) -> None:
     """Another process: to put and to get 192 MiB takes them once, and less than 64 MB beside."""
     script = """
-        import resource, sys
+        import sys
         from replicator.store.s3 import open_s3
+        from tests.support.peak import peak
         url, size, environ = sys.argv[1], int(sys.argv[2]), dict(each.split("=", 1) for each in sys.argv[3:])
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         store = open_s3(url, environ)
         store.put("small", b"x")
         data, before = b"x" * size, peak()

@@ -572,6 +572,8 @@ def test_links_and_folders_are_no_objects(whole: SftpServer, tmp_path: Path) -> 
     assert [Listed("a/b", 1)] == list(store.list(""))
     with pytest.raises(ObjectCorrupt, match="symbolic link"):
         store.get("a/link")
+    with pytest.raises(ObjectCorrupt, match="symbolic link"):
+        store.get_start("a/link", 1)
     with pytest.raises(ObjectNotFound):
         store.get("a")
     with pytest.raises(ObjectNotFound):
@@ -666,6 +668,7 @@ def test_a_session_that_died_at_rest_is_replaced(own: SftpServer) -> None:
     for call in (
         lambda: store.put("b", b"y"),
         lambda: store.get("a"),
+        lambda: store.get_start("a", 1),
         lambda: store.get_range("a", 0, 1),
         lambda: list(store.list("")),
         lambda: store.replace("b", b"z"),
@@ -777,7 +780,7 @@ def test_a_full_disk_is_unavailable(servers: Servers) -> None:
 def test_without_permission_it_is_denied(servers: Servers) -> None:
     """Nobody asks again at once; the server's own words are in the error."""
     store = store_on(servers("denying"))
-    for call in (lambda: store.put("a", b"x"), lambda: store.get("a")):
+    for call in (lambda: store.put("a", b"x"), lambda: store.get("a"), lambda: store.get_start("a", 1)):
         with pytest.raises((StoreDenied, ObjectNotFound)) as caught:
             call()
     assert isinstance(store, SftpStore)
@@ -787,6 +790,7 @@ def test_without_permission_it_is_denied(servers: Servers) -> None:
         lambda: store.put("b", b"x"),
         lambda: store.replace("a", b"x"),
         lambda: store.get("a"),
+        lambda: store.get_start("a", 1),
         lambda: store.get_range("a", 0, 0),
     ):
         with pytest.raises(StoreDenied, match="not for you") as caught:

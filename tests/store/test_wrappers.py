@@ -230,7 +230,7 @@ def test_bytes_are_spread_over_time(inner: MemoryStore) -> None:
         store.put(str(number), bytes(500))
         store.get(str(number))
     store.replace("0", bytes(500))
-    store.get("0")
+    store.get_start("0", 500)
     store.get_range("0", 0, 100)
 
     assert clock.now() - began == pytest.approx(5.0)
@@ -258,6 +258,7 @@ def test_calls_and_bytes_are_counted(faulty: FaultyStore) -> None:
     store.put("a", bytes(10))
     store.get("a")
     store.get_range("a", 0, 3)
+    store.get_start("a", 4)
     list(store.list(""))
     store.replace("a", bytes(5))
     store.modified("a")
@@ -271,8 +272,8 @@ def test_calls_and_bytes_are_counted(faulty: FaultyStore) -> None:
         list(store.list(""))
 
     assert {
-        "put": 1, "get": 3, "list": 2, "delete": 1, "replace": 1, "modified": 2, "failed": 1,
-        "bytes_put": 15, "bytes_got": 13,
+        "put": 1, "get": 4, "list": 2, "delete": 1, "replace": 1, "modified": 2, "failed": 1,
+        "bytes_put": 15, "bytes_got": 17,
     } == store.counters  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 from replicator.clock import Clock
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreError, StoreUnavailable
-from replicator.store import Store
+from replicator.store.contract import Kind
 
 _T = TypeVar("_T")
 
@@ -49,6 +49,10 @@ class MemoryStore:
             if name not in self._objects:
                 raise ObjectNotFound(name)
             return self._objects[name]
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        found = self.get(name)
+        return found[:length], len(found)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         found = self.get(name)[offset : offset + length]
@@ -101,9 +105,9 @@ class FaultyStore:
     operation by its number; ``roll`` lets each call fail by chance, from a seed. ``calls`` counts.
     """
 
-    OPERATIONS = ("put", "get", "get_range", "list", "delete", "replace", "modified")
+    OPERATIONS = ("put", "get", "get_start", "get_range", "list", "delete", "replace", "modified")
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Kind) -> None:
         self._inner = inner
         self._planned: dict[tuple[str, int], tuple[bool, StoreError]] = {}
         self._chance = 0.0
@@ -132,6 +136,9 @@ class FaultyStore:
 
     def get(self, name: str) -> bytes:
         return self._run("get", lambda: self._inner.get(name))
+
+    def get_start(self, name: str, length: int) -> tuple[bytes, int]:
+        return self._run("get_start", lambda: self._inner.get_start(name, length))
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         return self._run("get_range", lambda: self._inner.get_range(name, offset, length))
