@@ -31,6 +31,8 @@ _ID = re.compile(r"[0-9a-f]{16}")
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
 # What a slot of somebody else's making may ask of us: a gigabyte, some ten seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
+# What OpenSSL may take for it, a little more than 128 × n × r; Python takes no more than this.
+_SCRYPT_MEMORY_BYTES = (2 << 30) - 1
 
 # --- the ring ------------------------------------------------------------------------------------------
 
@@ -121,8 +123,9 @@ def _cipher(key: OperatorKey, found: dict[str, Any]) -> AESGCM:
     secret = key.secret
     if key.passphrase:
         secret = hashlib.scrypt(
-            key.secret, salt=salt, n=found["n"], r=found["r"], p=found["p"], maxmem=2 << 30, dklen=KEY_SIZE
-        )
+            key.secret, salt=salt, n=found["n"], r=found["r"], p=found["p"],
+            maxmem=_SCRYPT_MEMORY_BYTES, dklen=KEY_SIZE,
+        )  # fmt: skip
     return derive_cipher(secret, salt, _INFO)
 
 

@@ -19,14 +19,15 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from replicator.core import zstd
+from replicator.core import key_ring, zstd
 from replicator.core.checksum import short_hash
 from replicator.core.codec import CODEC_DEFLATE, CODEC_ZSTD, expand
-from replicator.core.errors import ConfigError, ReplicatorError
+from replicator.core.errors import ConfigError, KeyRefused, ReplicatorError
 from replicator.core.full import decode_manifest, decode_table
 from replicator.core.incremental import decode_incremental, read_page_frames
 from replicator.core.log import decode_log
 from replicator.core.names import LogName, parse_name
+from replicator.core.operator_key import OperatorKey
 from replicator.core.pack import Frame, decode_frame
 from replicator.core.unit import decode_unit
 from replicator.core.unit_apply import expand_unit
@@ -248,6 +249,22 @@ def test_a_manifest_of_a_huge_database_costs_what_it_is(magic: bytes) -> None:
     forged = split(saying(magic, name.encode() + b"\n" + json.dumps(said).encode()))[1]
 
     assert cost_of(lambda: decode(forged, name)) < 1 << 20
+
+
+# --- key slots -----------------------------------------------------------------------------------------
+
+
+def test_a_passphrase_opens_what_it_wrapped() -> None:
+    """With the parameters that are written, which have to fit into what the library may take."""
+    key = OperatorKey(b"correct horse battery staple", passphrase=True)
+    made = key_ring.new_ring(
+        "0" * 32, 1, secrets=[bytes([n]) * size for n, size in enumerate((32, 32, 8, 8))]
+    )
+    slot = key_ring.wrap(made, [key], [bytes(range(32))])
+
+    assert made == key_ring.unwrap(slot, "keys/00000001.json", [key])
+    with pytest.raises(KeyRefused):
+        key_ring.unwrap(slot, "keys/00000001.json", [OperatorKey(b"another", passphrase=True)])
 
 
 # --- the measure ---------------------------------------------------------------------------------------
