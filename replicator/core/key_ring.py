@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from replicator.core.errors import FormatTooNew, KeyRefused, ObjectCorrupt
 from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.seal import derive_cipher
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,8 +30,12 @@ _NONCE = bytes(12)  # the key is derived from a random salt, and used for this o
 _ID = re.compile(r"[0-9a-f]{16}")
 # 64 MiB and some 0.3 s for a guess. The memory is what makes guessing dear, and what a small sidecar has to spare.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
-# What a slot of somebody else's making may ask of us: a gigabyte, some ten seconds.
+# What a slot of somebody else's making may ask of us: a gigabyte; and all of its wraps together some five seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
+_SCRYPT_WORK_MAX = _SCRYPT_N_MAX * _SCRYPT_R_MAX
+# We write one; people may have more in mind.
+_WRAPS_MAX = 16
+_NUMBER_MAX = 99_999_999  # its name has eight digits
 # What OpenSSL may take for it, a little more than 128 × n × r; Python takes no more than this.
 _SCRYPT_MEMORY_BYTES = (2 << 30) - 1
 
@@ -171,16 +176,26 @@ def _wanted(slot: dict[str, Any]) -> str:
 def _ring(inner: bytes, slot: dict[str, Any], name: str) -> KeyRing:
     try:
         loaded = json.loads(inner)
-        roots = tuple(
-            Root(key_id, created, bytes.fromhex(secret)) for key_id, created, secret in loaded["roots"]
-        )
-        key_id, created, secret = loaded["dedup"]
-        return KeyRing(
-            slot["repository"], slot["number"], roots, Root(key_id, created, bytes.fromhex(secret))
-        )
-    except (ValueError, TypeError, KeyError) as exc:
-        # Whoever sealed it knew the operator's key, so this is a fault of a program, not an attack.
-        raise ObjectCorrupt(f"{name} holds a key ring that is never written", name=name) from exc
+        roots = tuple(_root(*each) for each in loaded["roots"])
+        if not roots:
+            raise ValueError("no root")
+        return KeyRing(slot["repository"], slot["number"], roots, _root(*loaded["dedup"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # Whoever sealed it knew the operator's key, so this is a fault of a program, not an attack. Not chained: what
+        # is quoted may be a root.
+        raise ObjectCorrupt(f"{name} holds a key ring that is never written", name=name) from None
+
+
+def _root(key_id: Any, created: Any, secret: Any) -> Root:
+    """Raises ValueError or TypeError for values that no root has."""
+    made = Root(key_id, created, bytes.fromhex(secret))
+    if not (_ID.fullmatch(key_id) and len(made.secret) == KEY_SIZE and _is_time(created)):
+        raise ValueError("not a root")
+    return made
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) is int and MICROS_MIN <= value <= MICROS_MAX
 
 
 def read_slot(data: bytes, name: str) -> dict[str, Any]:
@@ -198,6 +213,9 @@ def read_slot(data: bytes, name: str) -> dict[str, Any]:
         )
     if not (_proper_public(slot) and all(_proper_wrap(each) for each in slot["wraps"])):
         raise ObjectCorrupt(f"{name} holds values that are never written", name=name)
+    dear = (each for each in slot["wraps"] if each["by"] == "passphrase")
+    if sum(each["n"] * each["r"] * each["p"] for each in dear) > _SCRYPT_WORK_MAX:
+        raise ObjectCorrupt(f"{name} asks for more work than any passphrase is worth", name=name)
     return slot
 
 
@@ -205,28 +223,34 @@ def _proper_public(slot: dict[str, Any]) -> bool:
     roots, wraps = slot.get("roots"), slot.get("wraps")
     return (
         type(slot.get("number")) is int
-        and slot["number"] > 0
-        and bool(re.fullmatch("[0-9a-f]{32}", str(slot.get("repository"))))
+        and 0 < slot["number"] <= _NUMBER_MAX
+        and _is_digits(slot.get("repository"), 32)
         and isinstance(roots, list)
         and bool(roots)
-        and all(isinstance(each, dict) and _ID.fullmatch(str(each.get("key_id"))) for each in roots)
-        and all(type(each.get("created")) is int for each in roots)
+        and all(isinstance(each, dict) and _is_digits(each.get("key_id"), 16) for each in roots)
+        and all(_is_time(each.get("created")) for each in roots)
         and isinstance(wraps, list)
-        and bool(wraps)
+        and 0 < len(wraps) <= _WRAPS_MAX
     )
 
 
+def _is_digits(value: Any, count: int) -> bool:
+    """A text: a JSON number of as many digits is none."""
+    return isinstance(value, str) and bool(re.fullmatch(f"[0-9a-f]{{{count}}}", value))
+
+
 def _proper_wrap(found: Any) -> bool:
-    if not isinstance(found, dict) or not re.fullmatch("[0-9a-f]{64}", str(found.get("salt"))):
+    if not isinstance(found, dict) or not _is_digits(found.get("salt"), 64):
         return False
-    if not re.fullmatch("([0-9a-f]{2})+", str(found.get("sealed"))):
+    sealed = found.get("sealed")
+    if not isinstance(sealed, str) or not re.fullmatch("([0-9a-f]{2})+", sealed):
         return False
     if found.get("by") == "key":
-        return bool(re.fullmatch("[0-9a-f]{8}", str(found.get("fingerprint"))))
+        return _is_digits(found.get("fingerprint"), 8)
     limits = (("n", _SCRYPT_N_MAX), ("r", _SCRYPT_R_MAX), ("p", _SCRYPT_P_MAX))
     return (
         found.get("by") == "passphrase"
         and all(type(found.get(key)) is int and 0 < found[key] <= limit for key, limit in limits)
-        and found["n"] > 1
+        and 1 < found["n"] < 1 << 16 * found["r"]  # as scrypt itself wants it
         and found["n"] & (found["n"] - 1) == 0
     )

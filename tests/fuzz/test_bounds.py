@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import xxhash
 from replicator.core import key_ring, zstd
 from replicator.core.checksum import short_hash
 from replicator.core.codec import CODEC_DEFLATE, CODEC_ZSTD, expand
-from replicator.core.errors import ConfigError, KeyRefused, ReplicatorError
+from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, ReplicatorError
 from replicator.core.full import decode_manifest, decode_table
 from replicator.core.incremental import decode_incremental, read_page_frames
 from replicator.core.log import decode_log
@@ -38,6 +39,7 @@ from tests.fuzz.objects import (
     mend_named,
     mend_units,
     named,
+    operator_key,
     saying,
     split,
 )
@@ -252,6 +254,30 @@ def test_a_manifest_of_a_huge_database_costs_what_it_is(magic: bytes) -> None:
 
 
 # --- key slots -----------------------------------------------------------------------------------------
+
+
+def test_a_slot_does_not_choose_how_long_it_takes() -> None:
+    """Many wraps, each as dear as one may be, are refused: guessing at one passphrase is bounded as a whole."""
+    (data, *_) = named("sealed", "keys/*")
+    slot = json.loads(split(data)[1])
+    dear = {"by": "passphrase", "salt": "00" * 32, "n": 1 << 20, "r": 8, "p": 16, "sealed": "00" * 40}
+    for wraps in ([dear], [{**dear, "p": 1}] * 100, [{**dear, "n": 1 << 14, "p": 16}] * 100):
+        forged = json.dumps({**slot, "wraps": wraps}).encode()
+        began = time.process_time()
+        with pytest.raises(ObjectCorrupt):
+            key_ring.unwrap(forged, "keys/00000001.json", [OperatorKey(b"a passphrase", passphrase=True)])
+        assert time.process_time() - began < 1
+
+
+def test_the_bounds_of_a_slot_are_far_from_what_is_written() -> None:
+    """What we write ourselves is well within them."""
+    slots = [key_ring.read_slot(split(each)[1], split(each)[0]) for each in named("sealed", "keys/*")]
+
+    assert slots
+    assert all(
+        key_ring.unwrap(split(each)[1], split(each)[0], [operator_key()])
+        for each in named("sealed", "keys/*")
+    )
 
 
 def test_a_passphrase_opens_what_it_wrapped() -> None:
