@@ -17,6 +17,8 @@ from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
 from replicator.core.names import PackName, parse_name
 from replicator.core.pack import Frame, PackUse
 from replicator.core.position import GenerationId, Position
+from replicator.core.records import EPOCH_MAX
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.unit import TRAILER_SIZE
 
 VERSION = 1
@@ -38,11 +40,19 @@ class Backup(Protocol):
     @property
     def txid(self) -> int: ...
     @property
+    def epoch(self) -> int: ...
+    @property
     def page_size(self) -> int: ...
     @property
     def pages(self) -> int: ...
     @property
     def observed(self) -> int: ...
+    @property
+    def created(self) -> int: ...
+    @property
+    def plain_bytes(self) -> int: ...
+    @property
+    def stored_bytes(self) -> int: ...
     @property
     def chain(self) -> str: ...
     @property
@@ -125,6 +135,10 @@ def _is_proper(manifest: Backup) -> bool:
         and manifest.page_size & (manifest.page_size - 1) == 0
         and 0 < manifest.pages <= _PAGES_MAX
         and 0 <= manifest.txid < 1 << 64
+        and 0 <= manifest.epoch <= EPOCH_MAX
+        and MICROS_MIN <= manifest.created <= MICROS_MAX
+        and manifest.plain_bytes >= 0
+        and manifest.stored_bytes >= 0
         and _has_proper_places(manifest)
     )
 
@@ -132,7 +146,8 @@ def _is_proper(manifest: Backup) -> bool:
 def _has_proper_places(manifest: Backup) -> bool:
     packs, tables = manifest.packs, manifest.tables
     return all(
-        isinstance(parse_name(pack.name), PackName) and type(pack.size_bytes) is int for pack in packs
+        isinstance(parse_name(pack.name), PackName) and type(pack.size_bytes) is int and pack.size_bytes >= 0
+        for pack in packs
     ) and all(
         all(type(value) is int for value in (each.pack, each.offset, each.stored_bytes, each.plain_bytes))
         and 0 <= each.pack < len(packs)
