@@ -6,9 +6,9 @@ import difflib
 import math
 import os
 import stat
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -21,6 +21,9 @@ from replicator.keys import KeySource
 from replicator.state import default_state_folder
 from replicator.store import folder_of, is_folder, is_plain_path, open_store
 
+T = TypeVar("T")
+D = TypeVar("D")
+
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects, each of
 # which is a request that somebody pays for unless it is a file of one's own.
 SHIP_INTERVAL_FOLDER = 0.05
@@ -28,6 +31,9 @@ SHIP_INTERVAL_ELSEWHERE = 1.0
 SPOOL_BYTES_MAX = 1 << 30
 CAPTURE_INTERVAL_MAX = 1.0
 SECONDS_PER_DAY = 86_400
+# Of a configuration: brackets within brackets, and settings of one database with those that are merged into it.
+DEPTH_MAX = 50
+MERGED_MAX = 1_000
 # After it a key is called old. Nobody gave a number; this is what most rules ask for.
 KEY_MAX_AGE = 90.0 * SECONDS_PER_DAY
 
@@ -174,7 +180,18 @@ def load_config(path: str) -> AgentConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML lets a key stand twice and takes the last one: half of what was written would not be followed."""
+    """YAML lets a key stand twice and takes the last one: half of what was written would not be followed. And it lets
+    a few lines stand for more than fits into memory: nobody means that."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level > DEPTH_MAX:
+            raise RecursionError
+        super().fetch_flow_collection_start(token)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MERGED_MAX:
+            raise ConfigError("what is merged has too many settings", hint="merge less, or once only")
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[tuple[str, str]] = set()
@@ -200,6 +217,9 @@ def _read_yaml(path: str) -> Any:
         raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    except (ValueError, LookupError, AttributeError, TypeError):
+        # Of the parser itself, for `!!int x` or the 99th of a month. Not chained: the value may be a secret.
+        raise ConfigError(f"{path} is not YAML: a value is none of its kind") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply", hint="see `etc/replicator.yml`") from None
 
@@ -211,7 +231,7 @@ def _unwaiting(path: str, flags: int) -> int:
 
 def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -> DatabaseConfig:
     if not isinstance(entry, dict):
-        raise ConfigError(f"{path}: a database is no mapping: {entry!r}")
+        raise ConfigError(f"{path}: a database is no mapping", hint="`- path: app.db`, and `stores` below it")
     _check_keys(entry, _DATABASE_KEYS, path)
     if not isinstance(entry.get("path"), str) or not entry["path"]:
         raise ConfigError(f"{path}: a database has no `path`")
@@ -224,34 +244,52 @@ def _database(entry: Any, defaults: Mapping[str, Any], folder: str, path: str) -
         raise ConfigError(f"{path}: `stores` of {entry['path']} is no list of store URLs")
     merged = {**{key: defaults[key] for key in defaults if key != "databases"}, **entry}
     database = os.path.join(folder, entry["path"])
-    barrier = merged.get("barrier", "auto")
+    barrier = _plain(merged, "barrier", path) or "auto"
     if barrier not in ("auto", "never"):
-        raise ConfigError(f"{path}: `barrier` is {barrier!r}", hint="it is `auto` or `never`")
+        raise ConfigError(f"{path}: `barrier` is neither `auto` nor `never`", hint="it is `auto` or `never`")
+    name, state = _plain(entry, "name", path), _plain(entry, "state", path)
+    texts = {key: _plain(merged, key, path) for key in ("spool_limit", "compression", *_WITHOUT_DEFAULT)}
     try:
         return DatabaseConfig(
             path=database,
             stores=tuple(os.path.join(folder, each) if is_plain_path(each) else each for each in stores),
-            name=str(entry.get("name") or os.path.basename(database)),
-            state=os.path.join(folder, str(entry["state"])) if entry.get("state") else None,
-            ship_interval=parse_duration(str(merged["ship_interval"])) if "ship_interval" in merged else None,
-            spool_bytes_max=parse_size(str(merged.get("spool_limit", SPOOL_BYTES_MAX))),
-            bandwidth=parse_size(str(merged["bandwidth"])) if "bandwidth" in merged else None,
+            name=name or os.path.basename(database),
+            state=os.path.join(folder, state) if state else None,
+            ship_interval=_parsed(parse_duration, texts["ship_interval"], None),
+            spool_bytes_max=_parsed(parse_size, texts["spool_limit"], SPOOL_BYTES_MAX),
+            bandwidth=_parsed(parse_size, texts["bandwidth"], None),
             barrier=barrier == "auto",
-            compression=parse_compression(str(merged.get("compression", "zstd"))),
+            compression=_parsed(parse_compression, texts["compression"], DEFAULT),
             verification=_flag(merged, "verification", path),
-            key_max_age=parse_duration(str(merged["key_max_age"]))
-            if "key_max_age" in merged
-            else KEY_MAX_AGE,
+            key_max_age=_parsed(parse_duration, texts["key_max_age"], KEY_MAX_AGE),
             encryption=_key_source(merged.get("encryption", {}), folder, path),
         )
     except (UsageError, ConfigError) as exc:
         raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
 
 
+_WITHOUT_DEFAULT = ("ship_interval", "bandwidth", "key_max_age")
+
+
+def _plain(settings: Mapping[str, Any], key: str, path: str) -> str:
+    """A setting as text; empty where it is not given, or empty. What has more in it is never written out: a few lines
+    may stand for more than fits into memory."""
+    value = settings.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, (str, int, float)):
+        raise ConfigError(f"{path}: `{key}` is not a plain value", hint="write one, without brackets")
+    return str(value)
+
+
+def _parsed(parse: Callable[[str], T], text: str, default: D) -> T | D:
+    return parse(text) if text else default
+
+
 def _flag(merged: Mapping[str, Any], key: str, path: str) -> bool:
     value = merged.get(key, True)
     if not isinstance(value, bool):
-        raise ConfigError(f"{path}: `{key}` is {value!r}", hint="it is true or false")
+        raise ConfigError(f"{path}: `{key}` is neither true nor false", hint="it is true or false")
     return value
 
 

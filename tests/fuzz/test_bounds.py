@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from replicator.config import load_config
 from replicator.core import key_ring, zstd
 from replicator.core.checksum import short_hash
 from replicator.core.codec import CODEC_DEFLATE, CODEC_ZSTD, expand
@@ -30,6 +31,7 @@ from replicator.core.log import decode_log
 from replicator.core.names import LogName, parse_name
 from replicator.core.operator_key import OperatorKey
 from replicator.core.pack import Frame, decode_frame
+from replicator.core.records import decode_event, decode_generation, decode_lease, decode_repository
 from replicator.core.unit import decode_unit
 from replicator.core.unit_apply import expand_unit
 from replicator.core.varint import put
@@ -251,6 +253,79 @@ def test_a_manifest_of_a_huge_database_costs_what_it_is(magic: bytes) -> None:
     forged = split(saying(magic, name.encode() + b"\n" + json.dumps(said).encode()))[1]
 
     assert cost_of(lambda: decode(forged, name)) < 1 << 20
+
+
+# --- JSON and YAML -------------------------------------------------------------------------------------
+
+DEEP = {
+    "lists": b"[" * 60_000,
+    "closed lists": b"[" * 30_000 + b"]" * 30_000,
+    "objects": b'{"kind":' * 7_000,
+    "digits": b"9" * 60_000,
+    "exponent": b"1" + b"0" * 300 + b"e999999999",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_deep_json_is_refused(text: bytes) -> None:
+    """Neither the stack nor the number of digits is ours to give: every reader of JSON says that it is none."""
+    (full,) = named("plain", "full/**/*.full")
+    name = split(full)[0]
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: decode_repository(text, "repository.json"),
+        lambda: decode_generation(text, "generations/00112233445566ff.json"),
+        lambda: decode_lease(text, "leases/00000001.json"),
+        lambda: decode_event(text, "records/a/b.json"),
+        lambda: key_ring.read_slot(text, "keys/00000001.json"),
+        lambda: decode_manifest(split(saying(b"RPLFULL", name.encode() + b"\n" + text))[1], name),
+    )
+    for reader in readers:
+        assert cost_of(reader) < 8 << 20
+
+
+def laughs(setting: bytes) -> bytes:
+    """Lists of lists of lists, eleven deep, of which the last stands for thirty billion words."""
+    lines = [b"  - &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [b"  - &a%d [%s]" % (n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12)]
+    return b"key_max_age:\n" + b"\n".join(lines) + b"\n" + setting
+
+
+def merges() -> bytes:
+    lines = [b"  - &a0 {path: x, name: y}"]
+    lines += [b"  - &a%d {<<: [%s]}" % (n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12)]
+    return b"databases:\n" + b"\n".join(lines)
+
+
+ENTRY = b"databases: [{path: a, stores: [b], key_max_age: 1d, "
+EXPLODING = {
+    "the list itself": laughs(b"databases: [{path: a, stores: [b]}]"),
+    "databases": laughs(b"databases: *a11"),
+    "a database": laughs(b"databases: [*a11]"),
+    "path": laughs(b"databases: [{path: *a11, stores: [b], key_max_age: 1d}]"),
+    "stores": laughs(b"databases: [{path: a, stores: *a11, key_max_age: 1d}]"),
+    "a store": laughs(b"databases: [{path: a, stores: [*a11], key_max_age: 1d}]"),
+    **{
+        name: laughs(ENTRY + name.encode() + b": *a11}]")
+        for name in ("name", "state", "ship_interval", "spool_limit", "bandwidth", "compression", "verification")
+    },
+    "barrier": laughs(ENTRY + b"barrier: *a11}]"),
+    "encryption": laughs(ENTRY + b"encryption: *a11}]"),
+    "a key's file": laughs(ENTRY + b"encryption: {key_file: *a11}}]"),
+    "a key of the mapping": laughs(ENTRY + b"? *a11 : 1}]"),
+    "merges": merges(),
+    "brackets": b"databases: " + b"[" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EXPLODING.values(), ids=EXPLODING)
+def test_a_configuration_does_not_explode(text: bytes, tmp_path: Path) -> None:
+    """Aliases of aliases, and merges of merges, stand for more than fits into memory: nobody writes them out."""
+    path = tmp_path / "replicator.yml"
+    path.write_bytes(text + b"\n")
+    began = time.process_time()
+
+    assert cost_of(lambda: load_config(str(path))) < 40 << 20
+    assert time.process_time() - began < 5
 
 
 # --- key slots -----------------------------------------------------------------------------------------
