@@ -10,7 +10,7 @@ RUN_STAMP = $(VENV)/.stamp-run
 TEST_STAMP = $(VENV)/.stamp-test
 BENCH_STAMP = $(VENV)/.stamp-bench
 
-.PHONY: help setup demo test check bench soak constraints clean
+.PHONY: help setup demo test check bench soak fuzz constraints clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -34,6 +34,10 @@ bench: $(BENCH_STAMP) ## measure what the README claims, beside the rival
 
 soak: $(TEST_STAMP) ## the tests that take minutes or hours
 	@$(BIN)/python -m pytest -m slow --timeout 0 $(ARGS)
+
+SECONDS = 60
+fuzz: $(TEST_STAMP) ## feed every parser with what nobody wrote, for SECONDS=60
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 # The one verb that needs uv. --universal keeps the markers, so one file serves every Python and system.
 constraints: ## pin the newest versions that fit pyproject.toml

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import secrets
 import threading
 from dataclasses import asdict, dataclass, replace
@@ -18,12 +20,16 @@ from typing import Any
 from replicator.core.changed_pages import ChangedPages, decode_changed
 from replicator.core.cursor import EMPTY, WalCursor
 from replicator.core.errors import Interrupted, ObjectCorrupt
-from replicator.core.names import FullName
-from replicator.core.position import GenerationId
-from replicator.core.records import GenerationRecord
+from replicator.core.names import FullName, GenerationName
+from replicator.core.position import TXID_MAX, GenerationId
+from replicator.core.records import EPOCH_MAX, GenerationRecord, decode_generation
 from replicator.core.unit_build import Tip
 from replicator.core.wal import Salt, WalChecksum
 from replicator.files import FolderLock, make_folder, mapped_errors, read_json, replace_file
+
+log = logging.getLogger(__name__)
+
+U32_MAX = (1 << 32) - 1
 
 
 def default_state_folder(database: str) -> str:
@@ -117,19 +123,29 @@ class StateFolder:
             make_folder(self.folder)
             self._lock.acquire()
             self._closed = False
-        loaded = read_json(self.path) or {}
-        self.repository = str(loaded.get("repository") or "")
-        self.writer = str(loaded.get("writer") or "")
-        self.epoch = int(loaded.get("epoch") or 0)
-        self.mounts = dict(loaded.get("mounts") or {})
-        if loaded.get("generation"):
-            self.generation = _running(loaded["generation"])
-            self.earlier = tuple(_record(each) for each in loaded.get("earlier", ()))
-            settled = loaded.get("settled")
-            self.settled = (int(settled[0]), int(settled[1])) if settled else None
+        try:
+            self._take(read_json(self.path) or {})
+        except (TypeError, ValueError, LookupError, AttributeError, ObjectCorrupt) as exc:
+            # Not what we write: as good as torn, and found again in the same way.
+            log.warning("state.unreadable", extra={"path": self.path, "error": str(exc)})
+            self._take({})
         if not self.writer:
             self.writer = secrets.token_hex(8)
             self.save()
+
+    def _take(self, loaded: dict[str, Any]) -> None:
+        """Raises whatever comes of values that are not ours."""
+        self.repository = _digits(loaded.get("repository"), 32)
+        self.writer = _digits(loaded.get("writer"), 16)
+        self.epoch = _whole(loaded.get("epoch") or 0, EPOCH_MAX)
+        self.mounts = {_text(url): _text(mount) for url, mount in (loaded.get("mounts") or {}).items()}
+        self.generation, self.earlier, self.settled = None, (), None
+        if loaded.get("generation"):
+            self.generation = _running(loaded["generation"])
+            self.earlier = tuple(_record(each) for each in loaded.get("earlier", ()))
+            if loaded.get("settled"):
+                txid, rolling = loaded["settled"]
+                self.settled = (_whole(txid, TXID_MAX), _whole(rolling, TXID_MAX))
 
     def close(self) -> None:
         with self._saving:
@@ -254,20 +270,55 @@ class StateFolder:
         return os.path.join(self.folder, "stores", hashlib.sha256(url.encode()).hexdigest()[:16] + ".json")
 
 
+# --- what was loaded: of the kind that we write, or ValueError and its like ------------------------------
+
+
 def _point(loaded: Any) -> tuple[GenerationId, int] | None:
-    return (GenerationId(loaded[0]), int(loaded[1])) if loaded else None
+    """None as well where it is none: the store knows."""
+    try:
+        generation, txid = loaded
+        known = _digits(generation, 16)
+        return (GenerationId(known), _whole(txid, TXID_MAX)) if known else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{value!r:.60} is not a number up to {most}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is not a text")
+    return value
+
+
+def _digits(value: Any, count: int) -> str:
+    """So many hexadecimal digits, or none."""
+    if value is None or value == "":
+        return ""
+    if not re.fullmatch(f"[0-9a-f]{{{count}}}", _text(value)):
+        raise ValueError(f"{value!r:.60} is not {count} digits")
+    return str(value)
 
 
 def _record(loaded: dict[str, Any]) -> GenerationRecord:
-    return GenerationRecord(**loaded)
+    """As it is read from a store, which looks at every value."""
+    name = str(GenerationName(GenerationId(_text(loaded["generation"]))))
+    return decode_generation(json.dumps(loaded).encode(), name)
 
 
 def _running(loaded: dict[str, Any]) -> RunningGeneration:
     cursor = loaded["base"]
-    base = WalCursor(Salt(*cursor["salt"]), cursor["frames"], WalChecksum(*cursor["checksum"]))
+    salts = (_whole(each, U32_MAX) for each in cursor["salt"])
+    sums = (_whole(each, U32_MAX) for each in cursor["checksum"])
+    base = WalCursor(Salt(*salts), _whole(cursor["frames"], U32_MAX), WalChecksum(*sums))
+    checksum = loaded["base_checksum"]
     return RunningGeneration(
         record=_record(loaded["record"]),
         base=base if base.frames else EMPTY,
-        base_pages=loaded["base_pages"],
-        base_checksum=loaded["base_checksum"],
+        base_pages=_whole(loaded["base_pages"], U32_MAX),
+        base_checksum=None if checksum is None else _whole(checksum, TXID_MAX),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from dataclasses import asdict
+from types import NoneType
 from typing import Any
 
 from replicator.clock import Clock
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.files import lock_holder, read_json, replace_file
-from replicator.marks import Marks, Snapshot
+from replicator.marks import Marks, Snapshot, SourceState, StoreState
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +85,56 @@ def encode_snapshot(name: str, database: str, snapshot: Snapshot, wall: int) -> 
 
 
 def read_status(state_folder: str) -> dict[str, Any] | None:
-    """What the agent wrote last, with ``running``: whether it is alive; None where there never was one."""
+    """What the agent wrote last, with ``running``: whether it is alive; None where there never was one, or where it is
+    not what an agent writes. What an earlier version did not write yet is as if nothing of it had happened."""
     content = read_json(os.path.join(state_folder, "status.json"))
-    if content is None:
+    if content is None or not _is_whole(content):
         return None
     content["running"] = lock_holder(os.path.join(state_folder, "lock")) is not None
     return content
+
+
+_SOURCE: dict[str, Any] = asdict(SourceState())
+_STORE: dict[str, Any] = {**asdict(StoreState("")), "error": None}
+_POSITION = re.compile(r"[0-9a-f]{16}/[0-9a-f]{16}")
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether every value is of its kind; those that are missing are put in."""
+    source, stores = content.get("source"), content.get("stores")
+    if not isinstance(source, dict) or not isinstance(stores, list):
+        return False
+    content["source"] = {**_SOURCE, **source}
+    content["stores"] = [{**_STORE, **each} if isinstance(each, dict) else {} for each in stores]
+    return (
+        all(isinstance(content.get(key), str) for key in ("name", "database"))
+        and _is_alike(content.get("written"), 0)
+        and (content.setdefault("pid", None) is None or _is_alike(content["pid"], 0))
+        and _is_error(content.setdefault("error", None))
+        and all(_is_alike(content["source"][key], default) for key, default in _SOURCE.items())
+        and all(
+            each
+            and each["url"]
+            and _is_error(each["error"])
+            and all(_is_alike(each[key], default) for key, default in _STORE.items() if key != "error")
+            for each in content["stores"]
+        )
+    )
+
+
+def _is_alike(value: Any, default: Any) -> bool:
+    if default is None:
+        return value is None or (isinstance(value, str) and bool(_POSITION.fullmatch(value)))
+    if type(default) is float:
+        return type(value) in (int, float) and 0 <= value <= MICROS_MAX
+    # Sizes and counts have the same bound as times: it is far beyond any.
+    return type(value) is type(default) and (type(value) is not int or MICROS_MIN <= value <= MICROS_MAX)
+
+
+def _is_error(said: Any) -> bool:
+    return said is None or (
+        isinstance(said, dict)
+        and _is_alike(said.get("at"), 0)
+        and all(isinstance(said.get(key), str) for key in ("where", "message"))
+        and isinstance(said.setdefault("hint", None), (str, NoneType))
+    )

@@ -18,12 +18,16 @@ from replicator.config.settings import (
     merged,
     nearest,
     parse_setting,
+    plain,
 )
 from replicator.config.values import AgentConfig, DatabaseConfig, require_distinct
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.retention_policy import Policy
 from replicator.store import is_plain_path
 
+# Brackets within brackets, and settings of one database with those that are merged into it.
+DEPTH_MAX = 50
+MERGED_MAX = 1_000
 _TOP_KEYS = ("databases", *SHARED_KEYS)
 _DATABASE_KEYS = ("path", "stores", "name", "state", *SHARED_KEYS)
 
@@ -50,7 +54,18 @@ def load_config(path: str, environ: Mapping[str, str] = os.environ) -> AgentConf
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML lets a key stand twice and takes the last one: half of what was written would not be followed."""
+    """YAML lets a key stand twice and takes the last one: half of what was written would not be followed. And it lets
+    a few lines stand for more than fits into memory: nobody means that."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level > DEPTH_MAX:
+            raise RecursionError
+        super().fetch_flow_collection_start(token)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MERGED_MAX:
+            raise ConfigError("what is merged has too many settings", hint="merge less, or once only")
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[tuple[str, str]] = set()
@@ -76,6 +91,9 @@ def _read_yaml(path: str) -> Any:
         raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    except (ValueError, LookupError, AttributeError, TypeError):
+        # Of the parser itself, for `!!int x` or the 99th of a month. Not chained: the value may be a secret.
+        raise ConfigError(f"{path} is not YAML: a value is none of its kind") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply", hint="see `etc/replicator.yml`") from None
 
@@ -89,7 +107,7 @@ def _database(
     entry: Any, defaults: Mapping[str, Any], folder: str, path: str, environment: Environment
 ) -> DatabaseConfig:
     if not isinstance(entry, dict):
-        raise ConfigError(f"{path}: a database is no mapping: {entry!r}")
+        raise ConfigError(f"{path}: a database is no mapping", hint="`- path: app.db`, and `stores` below it")
     _check_keys(entry, _DATABASE_KEYS, path)
     if not isinstance(entry.get("path"), str) or not entry["path"]:
         raise ConfigError(f"{path}: a database has no `path`")
@@ -105,13 +123,24 @@ def _database(
         found = DatabaseConfig(
             path=database,
             stores=tuple(os.path.join(folder, each) if is_plain_path(each) else each for each in stores),
-            name=str(entry.get("name") or os.path.basename(database)),
-            state=os.path.join(folder, str(entry["state"])) if entry.get("state") else None,
+            name=_text(entry, "name") or os.path.basename(database),
+            state=os.path.join(folder, state) if (state := _text(entry, "state")) else None,
             **_shared(defaults, entry, folder),
         )
     except (UsageError, ConfigError) as exc:
         raise ConfigError(f"{path}: {exc}", hint=exc.hint) from exc
     return environment.over(found)
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    """Empty where it is not given."""
+    value = entry.get(key)
+    if value is None:
+        return ""
+    try:
+        return str(plain(value))
+    except UsageError as exc:
+        raise ConfigError(f"`{key}`: {exc}", hint=exc.hint) from exc
 
 
 def _shared(defaults: Mapping[str, Any], entry: Mapping[str, Any], folder: str) -> dict[str, Any]:

@@ -24,6 +24,13 @@ GIGABYTE = 10**9  # as disks and bills count
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
+def plain(value: object) -> str | int | float | bool:
+    """What has more in it is never written out: a few lines of YAML may stand for more than fits into memory."""
+    if not isinstance(value, (str, int, float)):
+        raise UsageError("it is not a plain value", hint="write one, without brackets")
+    return value
+
+
 def flag(value: object) -> bool:
     """True or false, as YAML or as text."""
     if isinstance(value, bool):
@@ -98,14 +105,14 @@ def retention(value: object) -> Callable[[Policy], Policy]:
         "max_age": ("max_age_days", days),
     }
     if not isinstance(value, Mapping):
-        raise UsageError(f"it is {value!r}", hint=f"it is a mapping of {', '.join(parsers)}")
+        raise UsageError("it is no mapping", hint=f"it is one of {', '.join(parsers)}")
     changes: dict[str, Any] = {}
     for key, found in value.items():
         if key not in parsers:
             raise UsageError(f"it has an unknown key {key!r}", hint=nearest(key, tuple(parsers)))
         field, parse = parsers[key]
         try:
-            changes[field] = parse(found)
+            changes[field] = parse(plain(found))
         except UsageError as exc:
             raise UsageError(f"its `{key}`: {exc}", hint=exc.hint) from exc
     return lambda policy: replace(policy, **changes)
@@ -119,6 +126,7 @@ def size(value: object) -> int:
     return parse_size(str(value))
 
 
+SCHEDULES, RETENTION, MAX_SIZE, ENCRYPTION = "schedules", "retention", "max_size", "encryption"
 # Key in the file -> field of DatabaseConfig, and the parser of its value. What is more than a value is done in
 # ``applied``.
 PLAIN: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -131,9 +139,8 @@ PLAIN: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "verification": ("verification", flag),
     "key_max_age": ("key_max_age", seconds),
     "log_interval": ("log_interval", seconds),
-    "schedules": ("schedules", schedules),
+    SCHEDULES: ("schedules", schedules),
 }
-RETENTION, MAX_SIZE, ENCRYPTION = "retention", "max_size", "encryption"
 SHARED_KEYS = (*PLAIN, RETENTION, MAX_SIZE, ENCRYPTION)
 ENCRYPTION_KEYS = ("key_file", "key_command", "passphrase_file", "passphrase_command")
 
@@ -144,10 +151,10 @@ def parse_setting(key: str, value: Any) -> dict[str, Any]:
     if key == RETENTION:
         return {RETENTION: retention(value)}
     if key == MAX_SIZE:
-        limit = size(value)
+        limit = size(plain(value))
         return {RETENTION: lambda policy: replace(policy, max_bytes=limit)}
     field, parse = PLAIN[key]
-    return {field: parse(value)}
+    return {field: parse(value if key == SCHEDULES else plain(value))}
 
 
 def merged(policy: Policy, changes: list[Callable[[Policy], Policy]]) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ _RAW_DEFLATE = -15  # no header and no checksum: the digest around it is stronge
 DICTIONARY_BYTES_MAX = 1 << 15  # all that DEFLATE can point back to
 _DEFLATE_LEVEL = 6
 
+_LEVEL = re.compile("[0-9]{1,2}")
 _NAMES = {"none": CODEC_NONE, "zstd": CODEC_ZSTD, "gzip": CODEC_DEFLATE}
 # Above 19 zstd takes hundreds of megabytes; below 3 it loses the far matches that page deltas live from.
 _LEVELS = {CODEC_NONE: range(1), CODEC_ZSTD: range(3, 20), CODEC_DEFLATE: range(1, 10)}
@@ -46,7 +48,7 @@ def parse_compression(text: str) -> Compression:
     name, colon, level_text = text.strip().lower().partition(":")
     codec = _NAMES.get({"true": "zstd", "false": "none"}.get(name, name))
     hint = "it is zstd, gzip or none; with a level zstd:3 to zstd:19, gzip:1 to gzip:9"
-    if codec is None or (colon and not level_text.isdecimal()):
+    if codec is None or (colon and not _LEVEL.fullmatch(level_text)):
         raise UsageError(f"not a compression: {text!r}", hint=hint)
     level = int(level_text) if colon else _default_level(codec)
     if level not in _LEVELS[codec]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from replicator.core.errors import FormatTooNew, KeyRefused, ObjectCorrupt
 from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.seal import derive_cipher
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -33,9 +34,11 @@ _SALT = re.compile("[0-9a-f]{64}")
 _SEALED = re.compile("([0-9a-f]{2})+")
 # 64 MiB and some 0.3 s for a guess. The memory is what makes guessing dear, and what a small sidecar has to spare.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
-# What a slot of somebody else's making may ask of us: a gigabyte, some ten seconds.
+# What a slot of somebody else's making may ask of us: a gigabyte; and all of its wraps together some five seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
-_WRAPS_MAX = 8  # each may cost as much
+_SCRYPT_WORK_MAX = _SCRYPT_N_MAX * _SCRYPT_R_MAX
+_WRAPS_MAX = 8  # we write one; people may have more in mind
+_NUMBER_MAX = 99_999_999  # its name has eight digits
 # OpenSSL wants to be told, and takes less than 2 GiB: 128·r bytes for each of N, p and a few more.
 _SCRYPT_BYTES_MAX = 128 * _SCRYPT_R_MAX * (_SCRYPT_N_MAX + _SCRYPT_P_MAX) + (1 << 20)
 
@@ -178,19 +181,25 @@ def _ring(inner: bytes, slot: dict[str, Any], name: str) -> KeyRing:
         loaded = json.loads(inner)
         roots = tuple(_root(*each) for each in loaded["roots"])
         dedup = _root(*loaded["dedup"])
-    except (ValueError, TypeError, KeyError) as exc:
-        # Whoever sealed it knew the operator's key, so this is a fault of a program, not an attack.
-        raise ObjectCorrupt(f"{name} holds a key ring that is never written", name=name) from exc
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # Whoever sealed it knew the operator's key, so this is a fault of a program, not an attack. Not chained: what
+        # is quoted may be a root.
+        raise ObjectCorrupt(f"{name} holds a key ring that is never written", name=name) from None
     if [each.key_id for each in roots] != [each["key_id"] for each in slot["roots"]]:
         raise ObjectCorrupt(f"{name} holds other keys than it says", name=name)
     return KeyRing(slot["repository"], slot["number"], roots, dedup)
 
 
-def _root(key_id: str, created: int, secret: str) -> Root:
-    root = Root(key_id, created, bytes.fromhex(secret))
-    if not _ID.fullmatch(key_id) or type(created) is not int or len(root.secret) != KEY_SIZE:
-        raise ValueError
-    return root
+def _root(key_id: Any, created: Any, secret: Any) -> Root:
+    """Raises ValueError or TypeError for values that no root has."""
+    made = Root(key_id, created, bytes.fromhex(secret))
+    if not (_ID.fullmatch(key_id) and len(made.secret) == KEY_SIZE and _is_time(created)):
+        raise ValueError("not a root")
+    return made
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) is int and MICROS_MIN <= value <= MICROS_MAX
 
 
 def read_slot(data: bytes, name: str) -> dict[str, Any]:
@@ -208,6 +217,9 @@ def read_slot(data: bytes, name: str) -> dict[str, Any]:
         )
     if not (_proper_public(slot) and all(_proper_wrap(each) for each in slot["wraps"])):
         raise ObjectCorrupt(f"{name} holds values that are never written", name=name)
+    dear = (each for each in slot["wraps"] if each["by"] == "passphrase")
+    if sum(each["n"] * each["r"] * each["p"] for each in dear) > _SCRYPT_WORK_MAX:
+        raise ObjectCorrupt(f"{name} asks for more work than any passphrase is worth", name=name)
     return slot
 
 
@@ -215,12 +227,12 @@ def _proper_public(slot: dict[str, Any]) -> bool:
     roots, wraps = slot.get("roots"), slot.get("wraps")
     return (
         type(slot.get("number")) is int
-        and slot["number"] > 0
+        and 0 < slot["number"] <= _NUMBER_MAX
         and _is_like(slot.get("repository"), _REPOSITORY)
         and isinstance(roots, list)
         and bool(roots)
         and all(isinstance(each, dict) and _is_like(each.get("key_id"), _ID) for each in roots)
-        and all(type(each.get("created")) is int for each in roots)
+        and all(_is_time(each.get("created")) for each in roots)
         and isinstance(wraps, list)
         and 0 < len(wraps) <= _WRAPS_MAX
     )
@@ -242,6 +254,6 @@ def _proper_wrap(found: Any) -> bool:
     return (
         found.get("by") == "passphrase"
         and all(type(found.get(key)) is int and 0 < found[key] <= limit for key, limit in limits)
-        and found["n"] > 1
+        and 1 < found["n"] < 1 << 16 * found["r"]  # as scrypt itself wants it
         and found["n"] & (found["n"] - 1) == 0
     )

@@ -18,6 +18,8 @@ from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
 from replicator.core.names import PackName, parse_name
 from replicator.core.pack import Frame, PackUse, read_frame
 from replicator.core.position import GenerationId, Position
+from replicator.core.records import EPOCH_MAX
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.unit import TRAILER_SIZE
 
 VERSION = 1
@@ -49,11 +51,19 @@ class Backup(Protocol):
     @property
     def txid(self) -> int: ...
     @property
+    def epoch(self) -> int: ...
+    @property
     def page_size(self) -> int: ...
     @property
     def pages(self) -> int: ...
     @property
     def observed(self) -> int: ...
+    @property
+    def created(self) -> int: ...
+    @property
+    def plain_bytes(self) -> int: ...
+    @property
+    def stored_bytes(self) -> int: ...
     @property
     def chain(self) -> str: ...
     @property
@@ -135,6 +145,10 @@ def _is_proper(manifest: Backup) -> bool:
         and manifest.page_size & (manifest.page_size - 1) == 0
         and 0 < manifest.pages <= _PAGES_MAX
         and 0 <= manifest.txid < 1 << 64
+        and 0 <= manifest.epoch <= EPOCH_MAX
+        and MICROS_MIN <= manifest.created <= MICROS_MAX
+        and manifest.plain_bytes >= 0
+        and manifest.stored_bytes >= 0
         and _has_proper_places(manifest)
     )
 

@@ -12,7 +12,8 @@ DIGEST_SIZE = 32
 
 def digest_of(content: bytes | bytearray | memoryview, name: str) -> bytes:
     """SHA-256 of *name*, a zero byte, and *content*."""
-    whole = hashlib.sha256(name.encode() + b"\0")
+    # A folder may hold names that are no text; no object of ours has one, and all are looked at.
+    whole = hashlib.sha256(name.encode(errors="backslashreplace") + b"\0")
     whole.update(content)
     return whole.digest()
 

@@ -154,19 +154,20 @@ ObjectName = (
     | SegmentName
 )
 
+# Digits are spelled out: `\d` takes those of every script.
 _G = r"(?P<generation>[0-9a-f]{16})"
-_STEM = rf"(?P<day>\d{{4}}/\d{{2}}/\d{{2}})/(?P<time>\d{{8}}T\d{{6}}Z)-{_G}-(?P<txid>[0-9a-f]{{16}})"
+_STEM = rf"(?P<day>[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}})/(?P<time>[0-9]{{8}}T[0-9]{{6}}Z)-{_G}-(?P<txid>[0-9a-f]{{16}})"
 _GENERATION_RE = re.compile(rf"generations/{_G}\.json")
-_LEASE_RE = re.compile(r"leases/(?P<epoch>\d{8})\.json")
-_KEY_RE = re.compile(r"keys/(?P<number>\d{8})\.json")
-_ID = r"\d{8}T\d{6}Z-[0-9a-f]{16}-[0-9a-f]{16}(-[0-9a-f]{16})?"
+_LEASE_RE = re.compile(r"leases/(?P<epoch>[0-9]{8})\.json")
+_KEY_RE = re.compile(r"keys/(?P<number>[0-9]{8})\.json")
+_ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}-[0-9a-f]{16}(-[0-9a-f]{16})?"
 _EVENT_RE = re.compile(rf"records/(?P<backup_id>{_ID})/(?P<event>[a-z]+(-[0-9TZ]+)?)\.json")
 _FULL_RE = re.compile(rf"full/{_STEM}\.full")
 _PACK_RE = re.compile(rf"(?P<tree>full/|incremental/){_STEM}-(?P<nonce>[0-9a-f]{{16}})\.pack")
 _TO = r"-(?P<txid_to>[0-9a-f]{16})"
 _INCREMENTAL_RE = re.compile(rf"incremental/{_STEM}{_TO}\.incremental")
 _LOG_RE = re.compile(rf"log/{_STEM}{_TO}\.log")
-_SEGMENT_RE = re.compile(rf"tail/{_G}/(?P<txid>[0-9a-f]{{16}})(-p(?P<part>\d{{4,9}}))?\.segment")
+_SEGMENT_RE = re.compile(rf"tail/{_G}/(?P<txid>[0-9a-f]{{16}})(-p(?P<part>[0-9]{{4,9}}))?\.segment")
 
 
 # What an object is sealed as, so that one kind is never taken for another (core/seal.py).
@@ -181,7 +182,7 @@ def sealed_kind(name: str) -> int | None:
     return _SEALED_AS.get(name[name.rfind(".") :], _RECORD)
 
 
-_REVISED = re.compile(r"(?P<stem>.+)\.r(?P<number>[1-9]\d{0,5})(?P<ending>\.[a-z]+)")
+_REVISED = re.compile(r"(?P<stem>.+)\.r(?P<number>[1-9][0-9]{0,5})(?P<ending>\.[a-z]+)", re.DOTALL)
 
 
 def with_revision(name: str, number: int) -> str:

@@ -69,4 +69,5 @@ def parse_passphrase(text: str, source: str) -> OperatorKey:
             f"{source} is too short: a passphrase has {_PASSPHRASE_LETTERS_MIN} characters or more",
             hint="several words that nobody else would put together; or a key, by `replicator key generate`",
         )
-    return OperatorKey(stripped.encode(), passphrase=True)
+    # The environment may hold bytes that are no text; as good a passphrase as any.
+    return OperatorKey(stripped.encode(errors="surrogateescape"), passphrase=True)

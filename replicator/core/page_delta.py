@@ -24,6 +24,8 @@ from replicator.core.varint import Reader
 
 # Only the last mebibyte of a prefix is indexed at level 3 (1.5 MiB gave 34 % of raw where 1 MiB gave 2 %).
 PREFIX_BYTES_MAX = 1 << 20
+# What a reader is ready to hold of one block: far above what is written.
+_READ_BYTES_MAX = 16 << 20
 # Content beyond the window finds its earlier versions no more; one mebibyte also bounds what a reader holds.
 CONTENT_BYTES_MAX = 1 << 20
 
@@ -163,6 +165,11 @@ def write_block(out: bytearray, block: Block) -> None:
     out += block.stored
 
 
+def block_pages_max(page_size: int) -> int:
+    """So many pages a block may have at most."""
+    return _READ_BYTES_MAX // page_size
+
+
 def read_block(reader: Reader, *, pages_left: int) -> Block:
     """The inverse of *write_block*; a block may hold at most *pages_left* images."""
     pages = reader.varint(pages_left)
@@ -171,7 +178,10 @@ def read_block(reader: Reader, *, pages_left: int) -> Block:
     fresh: set[int] = set()
     last = 0
     for _ in range(reader.varint(pages)):
-        last += reader.varint(0xFFFFFFFF)
+        delta = reader.varint(0xFFFFFFFF - last)
+        if delta == 0:
+            raise ObjectCorrupt("a block lists its fresh pages out of order")
+        last += delta
         fresh.add(last)
     prefix_hash = reader.u32()
     stored = bytes(reader.take(reader.varint(1 << 32)))

@@ -11,10 +11,12 @@ from typing import Any
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
 from replicator.core.names import EventName, GenerationName
 from replicator.core.position import GenerationId
+from replicator.core.times import MICROS_MAX
 
 FORMAT = 1
 SEALED = "sealed"
 RECORD_BYTES_MAX = 64 << 10  # a hundred times what any record of ours needs
+EPOCH_MAX = 99_999_999  # its name has eight digits, and units have 32 bits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,14 @@ def _get(loaded: dict[str, Any], name: str, key: str, kind: type, pattern: str |
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise ObjectCorrupt(f"{name} holds no proper {key!r}")
     if pattern is not None and not re.fullmatch(pattern, str(value)):
-        raise ObjectCorrupt(f"{name} holds {key!r}: {value!r}, which is never written")
+        raise ObjectCorrupt(f"{name} holds {key!r}: {value!r:.60}, which is never written")
+    return value
+
+
+def _number(loaded: dict[str, Any], name: str, key: str, *, most: int) -> int:
+    value: int = _get(loaded, name, key, int)
+    if not 0 <= value <= most:
+        raise ObjectCorrupt(f"{name} holds {key!r} that is out of its bounds")
     return value
 
 
@@ -133,10 +142,10 @@ def decode_generation(data: bytes, name: str) -> GenerationRecord:
     return GenerationRecord(
         generation=generation,
         repository=_get(loaded, name, "repository", str, "[0-9a-f]{32}"),
-        epoch=_get(loaded, name, "epoch", int),
-        began=_get(loaded, name, "began", int),
+        epoch=_number(loaded, name, "epoch", most=EPOCH_MAX),
+        began=_number(loaded, name, "began", most=MICROS_MAX),
         reason=_get(loaded, name, "reason", str),
-        page_size=_get(loaded, name, "page_size", int),
+        page_size=_number(loaded, name, "page_size", most=65_536),
         previous=None
         if previous is None
         else GenerationId(_get(loaded, name, "previous", str, "[0-9a-f]{16}")),
@@ -146,7 +155,7 @@ def decode_generation(data: bytes, name: str) -> GenerationRecord:
 def decode_lease(data: bytes, name: str) -> LeaseRecord:
     loaded = _load(data, name, "replicator-lease")
     return LeaseRecord(
-        epoch=_get(loaded, name, "epoch", int),
+        epoch=_number(loaded, name, "epoch", most=EPOCH_MAX),
         writer=_get(loaded, name, "writer", str),
         host=_get(loaded, name, "host", str),
         pid=_get(loaded, name, "pid", int),
@@ -161,7 +170,7 @@ def decode_event(data: bytes, name: str) -> EventRecord:
     record = EventRecord(
         backup=_get(loaded, name, "backup", str),
         event=_get(loaded, name, "event", str),
-        at=_get(loaded, name, "at", int),
+        at=_number(loaded, name, "at", most=MICROS_MAX),
         details={
             str(key): value for key, value in details.items() if isinstance(value, (str, int, float, bool))
         },

@@ -115,7 +115,8 @@ def parse_header(data: bytes, name: str) -> SealHeader:
             f"{name} is sealed in format {version} (codec {codec}), this program reads format {VERSION}",
             hint="use a newer version of replicator",
         )
-    if not 0 < frame_log2 <= _FRAME_LOG2_MAX or plain > PLAIN_BYTES_MAX:
+    reserved = (data[11], *data[28:32])
+    if any(reserved) or not 0 < frame_log2 <= _FRAME_LOG2_MAX or plain > PLAIN_BYTES_MAX:
         raise ObjectCorrupt(f"{name} has a header that is never written", name=name)
     return SealHeader(kind, plain, 1 << frame_log2, key_id, salt, bytes(data[:HEADER_SIZE]))
 
@@ -173,7 +174,7 @@ def derive_cipher(secret: bytes, salt: bytes, purpose: bytes) -> AESGCM:
 
 
 def _bound(header: SealHeader, name: str) -> bytes:
-    return header.raw + name.encode()
+    return header.raw + name.encode(errors="backslashreplace")
 
 
 def _nonce(header: SealHeader, number: int) -> bytes:

@@ -25,7 +25,7 @@ from replicator.core.checksum import SHORT_HASH_SIZE
 from replicator.core.codec import CODECS
 from replicator.core.cursor import WalCursor
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.page_delta import Block, read_block, write_block
+from replicator.core.page_delta import Block, block_pages_max, read_block, write_block
 from replicator.core.position import TXID_MAX, GenerationId, Position
 from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.core.varint import Reader
@@ -41,6 +41,7 @@ CHAIN_SIZE = 8
 # txids after it, salts, WAL checksum, observed first, microseconds from it to the last, chain before, lengths
 _HEADER = struct.Struct(">7sBBBBxI8sIIQIIIIIqI8sII")
 assert _HEADER.size == HEADER_SIZE
+_RESERVED = 11  # the byte that `x` passes over
 
 _PART = 1
 _LAST_PART = 2
@@ -51,6 +52,9 @@ _FLAGS_KNOWN = 15
 # What one unit may claim before it is read: far above what capture cuts, far below what hurts a reader.
 ENTRIES_BYTES_MAX = 64 << 20
 PAYLOAD_BYTES_MAX = 256 << 20
+# The page images in it, expanded: sixteen times what capture puts into one. A hundred kilobytes can be a gigabyte of
+# zeros.
+IMAGES_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,8 @@ def parse_unit_header(data: bytes | memoryview) -> UnitHeader:
             hint="use a newer version of replicator",
         )
     if (
-        not 9 <= page_log2 <= 16
+        data[_RESERVED]
+        or not 9 <= page_log2 <= 16
         or codec not in CODECS
         or not 1 <= txid_first <= txid_last <= TXID_MAX
         or entries_bytes > ENTRIES_BYTES_MAX
@@ -256,7 +261,7 @@ def decode_unit(data: bytes | memoryview) -> Unit:
     blocks: list[Block] = []
     reader = Reader(view, entries_end, body_end)
     while reader:
-        block = read_block(reader, pages_left=pages_left)
+        block = read_block(reader, pages_left=min(pages_left, block_pages_max(header.page_size)))
         pages_left -= block.pages
         blocks.append(block)
     if pages_left:
@@ -267,13 +272,18 @@ def decode_unit(data: bytes | memoryview) -> Unit:
 def _read_entries(reader: Reader, header: UnitHeader) -> Iterator[Entry]:
     txid = header.txid_first - 1
     observed = header.observed_first
+    pages_left = IMAGES_BYTES_MAX // header.page_size
     while reader:
         span = reader.varint(header.txid_last - txid)
         txid += span
-        observed += reader.varint(1 << 62)
-        not_before = observed - reader.varint(1 << 62)
+        since_last = reader.varint(header.observed_last - observed)
+        if since_last and txid - span == header.txid_first - 1:
+            raise ObjectCorrupt(f"unit {header.position} does not begin when its header says")
+        observed += since_last
+        not_before = observed - reader.varint(observed - MICROS_MIN)
         pages_after = reader.varint(0xFFFFFFFF)
-        count = reader.varint(header.entries_bytes // SHORT_HASH_SIZE)
+        count = reader.varint(min(pages_left, header.entries_bytes // SHORT_HASH_SIZE))
+        pages_left -= count
         pgnos: list[int] = []
         last = 0
         for _ in range(count):
@@ -287,8 +297,8 @@ def _read_entries(reader: Reader, header: UnitHeader) -> Iterator[Entry]:
         if span == 0 or pages_after == 0:
             raise ObjectCorrupt(f"unit {header.position} holds an empty entry")
         yield Entry(txid, span, observed, not_before, pages_after, tuple(pgnos), hashes, rolling)
-    if txid != header.txid_last:
-        raise ObjectCorrupt(f"unit {header.position} ends at txid {txid:016x}")
+    if txid != header.txid_last or observed != header.observed_last:
+        raise ObjectCorrupt(f"unit {header.position} ends at txid {txid:016x}, or not when its header says")
 
 
 def split_units(data: bytes | memoryview) -> Iterator[memoryview]:

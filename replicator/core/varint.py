@@ -1,4 +1,4 @@
-"""Unsigned integers in as few bytes as they need (LEB128), with bounds on reading."""
+"""Unsigned integers in as few bytes as they need (LEB128), with bounds on reading; one value has one spelling."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Reader:
             if not byte & 0x80:
                 if value > limit:
                     raise ObjectCorrupt(f"a number is {value}, above its bound {limit}")
+                if not byte and shift:
+                    raise ObjectCorrupt("a number is written in more bytes than it needs")
                 return value
             shift += 7
         raise ObjectCorrupt("a number is longer than 64 bits")

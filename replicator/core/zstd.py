@@ -15,6 +15,10 @@ ZstdError = zstd.ZstdError
 # against their previous version came out ten times larger).
 LEVEL = 3
 
+# A frame says how large a window it wants, and the library makes one before it looks at anything else. None of ours
+# wants more than its content, which is at most 16 MiB; without this it would be 128 MiB.
+_BOUNDS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 24}
+
 
 def compress(content: bytes, prefix: bytes = b"", level: int = LEVEL) -> bytes:
     """One zstd frame that carries its plain length; *prefix* is a raw-content dictionary."""
@@ -33,7 +37,7 @@ def expand(frame: bytes, length: int, prefix: bytes = b"") -> bytes:
     if info.decompressed_size is not None and info.decompressed_size != length:
         raise ZstdError(f"frame declares {info.decompressed_size} bytes instead of {length}")
     dictionary = zstd.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
-    decompressor = zstd.ZstdDecompressor(zstd_dict=dictionary)
+    decompressor = zstd.ZstdDecompressor(zstd_dict=dictionary, options=_BOUNDS)
     content = decompressor.decompress(frame, max_length=length + 1)
     if len(content) != length or not decompressor.eof or decompressor.unused_data:
         raise ZstdError(f"frame does not expand to exactly {length} bytes")

@@ -105,8 +105,12 @@ def _from_connection_string(account: str, endpoint: str | None, whole: str, name
 
 def _checked(access: Access, name: str) -> Access:
     """What the SDK would choke on later. Says *name*, of the setting, and never its value."""
-    parts = urlsplit(access.endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+    try:
+        parts = urlsplit(access.endpoint)
+        plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and (parts.port or 1)
+    except ValueError:
+        plain = None
+    if not plain or "@" in parts.netloc:
         raise UsageError(
             f"the blob endpoint of the storage account {access.account} is no plain address",
             hint="BACKUP_AZURE_ENDPOINT is like https://account.blob.core.windows.net",

@@ -47,8 +47,8 @@ _BAD_IN_PREFIX = re.compile(r"[\x00-\x1f\x7f?#*%\\\[\]\ud800-\udfff]")
 
 def shown(url: str) -> str:
     """A URL for a message: without user, password, query and fragment."""
-    scheme, _, rest = url.partition("://")
-    return repr(f"{scheme}://{re.split('[?#]', rest.rsplit('@', maxsplit=1)[-1])[0]}")
+    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
+    return repr(f"{scheme}{slashes}{re.split('[?#]', rest.rsplit('@', maxsplit=1)[-1])[0]}")
 
 
 def split_url(url: str, scheme: str, *, form: str, credentials: str) -> tuple[str, list[str]]:
@@ -185,7 +185,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After") or headers.get("retry-after") or ""
     if value.isdecimal():
         return float(value)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):  # also a year with too many digits
         until = parsedate_to_datetime(value)
         # Old forms of a date name no zone; all are meant in UTC.
         until = until if until.tzinfo else until.replace(tzinfo=UTC)

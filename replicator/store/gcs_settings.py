@@ -37,8 +37,12 @@ def read_endpoint(environ: Mapping[str, str]) -> str | None:
     if not emulator:
         return None
     endpoint = emulator if "://" in emulator else f"http://{emulator}"
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    try:
+        parts = urlsplit(endpoint)
+        plain = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        plain = None
+    if not plain or "@" in parts.netloc:
         raise UsageError(
             "STORAGE_EMULATOR_HOST is not an address", hint="give it as http://127.0.0.1:4443, or unset it"
         )
@@ -52,7 +56,7 @@ def read_credentials_file(environ: Mapping[str, str]) -> str | None:
             try:
                 with open(path, encoding="utf-8") as file:
                     found = json.load(file)
-            except (OSError, ValueError) as exc:
+            except (OSError, ValueError, RecursionError) as exc:
                 raise UsageError(
                     f"{setting} names no readable JSON file: {path}", hint=f"correct {setting}, or unset it"
                 ) from exc

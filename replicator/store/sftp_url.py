@@ -14,7 +14,7 @@ from replicator.core.errors import UsageError
 DEFAULT_PORT = 22
 _EXAMPLE = "give a URL such as sftp://backup@nas.example/backups/app"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_.])?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and bytes that are no text
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOME = "/~/"
 
