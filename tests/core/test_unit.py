@@ -78,7 +78,7 @@ def entries(draw: st.DrawFn, txid_first: int, observed: int) -> list[Entry]:
                 txid,
                 span,
                 observed,
-                observed - draw(MICROS),
+                max(0, observed - draw(MICROS)),
                 draw(st.integers(1, 2**32 - 1)),
                 tuple(pgnos),
                 tuple(draw(U32) for _ in pgnos),

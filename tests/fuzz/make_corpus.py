@@ -15,6 +15,7 @@ from pathlib import Path
 from replicator.core import full, incremental, key_ring, log, pack, unit
 from replicator.core.checksum import page_hash, pages_checksum, short_hash
 from replicator.core.codec import DEFAULT
+from replicator.core.manifest import TableUse, table_digest
 from replicator.core.names import FULL, INCREMENTAL, FullName, IncrementalName, LogName, PackName, parse_name
 from replicator.core.operator_key import parse_passphrase
 from replicator.core.records import EventRecord, encode_record
@@ -85,7 +86,8 @@ def with_more(store: Path, base: bytes, newest: bytes) -> None:
             incremental.PageFrame(frame, pgnos, tuple(short_hash(page_hash(n, new[n])) for n in pgnos))
         )
     tables = [
-        builder.add(pack.encode_frame(each, DEFAULT), len(each)) for each in incremental.page_tables(frames)
+        TableUse(builder.add(pack.encode_frame(each, DEFAULT), len(each)), table_digest(each))
+        for each in incremental.page_tables(frames)
     ]
     pack_name = str(PackName(second, generation, last.header.txid_last, "00112233445566ff", INCREMENTAL))
     packed = builder.take(pack_name)

@@ -32,6 +32,7 @@ from replicator.core.incremental import (
     read_page_frames,
 )
 from replicator.core.log import BEGINNING_BYTES, decode_log, encode_log, observed_first
+from replicator.core.manifest import TableUse, table_digest
 from replicator.core.named_digest import DIGEST_SIZE, digest_of
 from replicator.core.names import LogName, parse_name, sealed_kind, split_revision, with_revision
 from replicator.core.operator_key import OperatorKey, parse_key
@@ -409,7 +410,7 @@ def incremental_manifest() -> Incremental:
 
 def tables_of(manifest: Manifest | Incremental) -> tuple[bytes, ...]:
     found = []
-    for frame in manifest.tables:
+    for frame in (each.frame for each in manifest.tables):
         pack = (CORPUS / "plain" / manifest.packs[frame.pack].name).read_bytes()
         stored = pack[frame.offset : frame.offset + frame.stored_bytes]
         found.append(decode_frame(frame, stored, "pack"))
@@ -439,9 +440,13 @@ def mend_table(data: bytes) -> bytes:
     return struct.pack(">I", locators) + data[4:] if locators >= 0 else data
 
 
+def of_table(manifest: Incremental, table: bytes) -> Incremental:
+    """With that table alone."""
+    return replace(manifest, tables=(TableUse(Frame(0, 8, len(table) + 1, len(table)), table_digest(table)),))
+
+
 def check_incremental_table(data: bytes) -> Hashable:
-    frame = Frame(0, 8, len(data) + 1, len(data))
-    manifest = replace(incremental_manifest(), tables=(frame,))
+    manifest = of_table(incremental_manifest(), data)
     frames = []
     with suppress(ObjectCorrupt):
         for each in read_page_frames(manifest, lambda _name, _offset, _length: b"\0" + data):
@@ -449,7 +454,7 @@ def check_incremental_table(data: bytes) -> Hashable:
     assert data.startswith(b"".join(page_tables(frames)))
     for each in frames:
         assert list(each.pgnos) == sorted(set(each.pgnos))
-        assert 1 <= each.pgnos[0] <= each.pgnos[-1] <= manifest.pages
+        assert 1 <= each.pgnos[0] <= each.pgnos[-1]
         with suppress(ObjectCorrupt):
             for _ in pages_in(bytes(each.frame.plain_bytes), each, manifest.page_size, "pack"):
                 pass
@@ -569,7 +574,7 @@ def check_ring(data: bytes) -> Hashable:
         "format": 1,
         "number": 1,
         "repository": "0" * 32,
-        "roots": [{"key_id": "0" * 16, "created": 1}],
+        "roots": [{"key_id": each.key_id, "created": each.created} for each in ring().roots],
     }
     salt = bytes(range(32))
     bound = json.dumps(public, sort_keys=True).encode()
