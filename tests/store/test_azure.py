@@ -32,7 +32,6 @@ from replicator.core.errors import (
 from replicator.store import Store, azure, cloud_wire
 from replicator.store.azure import open_azure
 from replicator.store.contract import Kind
-from replicator.store.retry import RetryingStore
 from tests.support.servers.answers import Answers, answering_server
 from tests.support.servers.azure import (
     ACCOUNT,
@@ -471,8 +470,7 @@ def test_a_server_that_ignores_preconditions_is_found(
 ) -> None:
     """It is said once, names are looked at before they are put, and no probe stays behind."""
     with forgetful_proxy(server) as environ:
-        # The proxy drops a connection now and then, as proxies do.
-        store = RetryingStore(open_azure(f"azure://{ACCOUNT}/{CONTAINER}/forgotten", environ))
+        store = open_azure(f"azure://{ACCOUNT}/{CONTAINER}/forgotten", environ)
         for name in ("a", "b", "c"):
             store.put(name, b"first")
         with pytest.raises(ObjectExists):

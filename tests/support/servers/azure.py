@@ -177,7 +177,8 @@ def forgetful_proxy(server: AzuriteServer) -> Iterator[dict[str, str]]:
                 content = answer.read()
             self.send_response(answer.status)
             for header, value in answer.getheaders():
-                if header.lower() not in ("content-length", "transfer-encoding", "connection"):
+                # This one closes after each answer; who is told of Azurite's keep-alive would wait on a dead line.
+                if header.lower() not in ("content-length", "transfer-encoding", "connection", "keep-alive"):
                     self.send_header(header, value)
             length = answer.headers["content-length"] if self.command == "HEAD" else str(len(content))
             self.send_header("content-length", length or "0")
