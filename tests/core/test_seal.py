@@ -194,7 +194,7 @@ def test_the_bytes_that_mean_nothing_yet_are_authenticated(small_frames: int) ->
     data = sealed(b"content")
     for place in (11, 28, 29, 30, 31):
         changed = redigested(data[:place] + b"\1" + data[place + 1 :])
-        with pytest.raises(ObjectCorrupt, match="not what was sealed|never written"):
+        with pytest.raises(ObjectCorrupt, match=r"not what was sealed|never written"):
             unseal(changed, NAME, KIND, root_of)
 
 

@@ -95,7 +95,8 @@ class Scene:
                 middle = (low + high) // 2
                 total, _ = self._total(repository, listing.generation, middle)
                 low, high = (middle + 1, high) if total < wanted else (low, middle)
-            for txid in range(low, low + 40):
+            # Commits that are not in the ledger follow each other for as long as they like.
+            for txid in range(low, newest_point(repository, listing).position.txid + 1):
                 total, digest = self._total(repository, listing.generation, txid)
                 if digest == snapshot.digest:
                     return True
