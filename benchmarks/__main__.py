@@ -20,7 +20,7 @@ from benchmarks.report import write_report
 from benchmarks.rounds import Row, Session
 
 HERE = Path(__file__).resolve().parent
-QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restart", "s3")
+QUESTIONS = ("latency", "throughput", "cost", "full", "restore", "size", "restart", "s3", "policy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
