@@ -7,9 +7,8 @@ import signal
 import sys
 import threading
 
-from replicator import config
 from replicator.agent import Agent
-from replicator.config import DatabaseConfig
+from replicator.config import DatabaseConfig, values
 from replicator.core.checkpoint_policy import CheckpointLimits
 from replicator.core.errors import ReplicatorError
 
@@ -34,7 +33,7 @@ def main() -> int:
     logging.getLogger().handlers[0].formatter = _Formatter()
     if given.every_commit:
         # No setting: an operator has no use for a log without bound. A test that looks for every commit has.
-        config.CheckpointLimits = functools.partial(CheckpointLimits, coalesce_bytes=1 << 60)  # type: ignore
+        values.CheckpointLimits = functools.partial(CheckpointLimits, coalesce_bytes=1 << 60)  # type: ignore
     agent = Agent(
         [
             DatabaseConfig(
