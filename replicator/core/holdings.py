@@ -37,14 +37,18 @@ _WITHIN_A_SECOND = MICROS_PER_SECOND - 1
 @dataclass(frozen=True, slots=True)
 class Extent:
     """The units in a log or a segment. Those behind ``txid_last`` lie in what follows, too, and none of the others was
-    observed after ``until``; the end of time where nothing tells. ``inside``: the log that it begins in, and that
-    readers take instead of it; ``is_taken_over``: nothing is lost with it."""
+    observed after ``until``; the end of time where nothing tells. ``inside``: the log that a segment begins in, and
+    that readers take instead."""
 
     name: CarrierName
     txid_last: int
     until: int
     inside: LogName | None = None
-    is_taken_over: bool = False
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether nothing is lost with it."""
+        return self.inside is not None and self.txid_last <= self.inside.txid_last
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Holdings:
         listings = self.catalogue.generations
         following = [listing.began or MICROS_MAX for listing in listings[1:]]
         return tuple(
-            Held(self, listing, MICROS_MAX if listing.generation == self.goes_on else ends)
+            Held(self, listing, ends)
             for listing, ends in zip(listings, [*following, MICROS_MAX], strict=False)
         )
 
@@ -203,16 +207,18 @@ class Held:
     @cached_property
     def extents(self) -> tuple[Extent, ...]:
         """Of all logs and segments, in the order of their units; what a log has taken over before the log."""
-        ordered = sorted((*self.listing.logs, *self.listing.segments), key=_begins)
-        firsts = {each.txid_first for each in self.carriers}
+        carriers: list[CarrierName] = [*self.listing.logs, *self.listing.segments]
         found: list[Extent] = []
-        for number, each in enumerate(ordered):
-            following = next((after for after in ordered[number:] if _begins(after) > _begins(each)), None)
+        behind: CarrierName | None = None
+        following: CarrierName | None = None
+        for each in sorted(carriers, key=_begins, reverse=True):
+            if behind is not None and _begins(behind) > _begins(each):
+                following = behind
             last = _last_of(each, following)
-            until = self._until(each, last)
             inside = self._log_around(each) if isinstance(each, SegmentName) else None
-            taken = inside is not None and (last <= inside.txid_last or inside.txid_last + 1 in firsts)
-            found.append(Extent(each, last, until, inside, taken))
+            found.append(Extent(each, last, self._until(each, last), inside))
+            behind = each
+        found.reverse()
         return tuple(sorted(found, key=lambda each: (_begins(each.inside or each.name), each.inside is None)))
 
     def _log_around(self, segment: SegmentName) -> LogName | None:
@@ -248,7 +254,7 @@ class Held:
         spans: list[Span] = []
         seen = 0
         for each in self.extents:
-            if each.inside is not None or spelt[each.name] in gone:
+            if spelt[each.name] in gone:
                 continue
             known = each.name.time if isinstance(each.name, LogName) else self.holdings.begins.get(each.name)
             seen = max(seen, known or 0)
