@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from replicator.core.catalogue import Catalogue, GenerationListing
@@ -55,17 +55,13 @@ class Extent:
 class Holdings:
     """What lies in a repository, as far as it was read.
 
-    ``manifests``: of all fulls and incrementals; one that is not among them could not be read. ``begins``: when the
-    first commit in a log or a segment was observed, where that is known. ``pins``: ids of backups to be kept for ever.
-    ``in_use``: ids of backups and names of packs that a backup in the making relies on. ``running``: the generation
-    that an agent goes on with; None is the newest.
+    ``manifests``: of all fulls and incrementals; one that is not among them could not be read. ``pins``: ids of
+    backups to be kept for ever. ``running``: the generation that an agent goes on with; None is the newest.
     """
 
     catalogue: Catalogue
     manifests: Mapping[BackupName, Manifest | Incremental]
-    begins: Mapping[CarrierName, int] = field(default_factory=dict)
     pins: frozenset[str] = frozenset()
-    in_use: frozenset[str] = frozenset()
     running: GenerationId | None = None
 
     @cached_property
@@ -109,6 +105,13 @@ class Holdings:
     def spelt(self) -> Mapping[ObjectName, str]:
         """Their names, which take time to spell."""
         return {parsed: name for name, parsed in self.parsed.items() if parsed is not None}
+
+    @cached_property
+    def set_aside(self) -> tuple[BackupName, ...]:
+        """Backups that were found hurt, so that no listing counts them."""
+        counted = {each for held in self.generations for each in held.backups}
+        backups = (each for each in self.parsed.values() if isinstance(each, FullName | IncrementalName))
+        return tuple(sorted((each for each in backups if each not in counted), key=str))
 
     @cached_property
     def packs(self) -> tuple[PackName, ...]:
@@ -236,10 +239,8 @@ class Held:
     @cached_property
     def _marks(self) -> tuple[list[int], list[int]]:
         """Ascending txids, and when the commit was observed at the latest."""
-        begins = self.holdings.begins
         marks = [(each.txid, self.holdings.time(each) + _WITHIN_A_SECOND) for each in self.backups]
         marks += [(each.txid_last, each.time + _WITHIN_A_SECOND) for each in self.listing.logs]
-        marks += [(each.txid_first, begins[each]) for each in self.carriers if each in begins]
         marks.sort()
         return [txid for txid, _ in marks], [time for _, time in marks]
 
@@ -251,13 +252,17 @@ class Held:
             for each in self.whole
             if not any(spelt[below] in gone for below in self.rests_on(each))
         ]
+        times = iter(bases)
+        base = next(times, None)
         spans: list[Span] = []
         seen = 0
         for each in self.extents:
             if spelt[each.name] in gone:
                 continue
-            known = each.name.time if isinstance(each.name, LogName) else self.holdings.begins.get(each.name)
-            seen = max(seen, known or 0)
+            # When the commits of a segment were observed its name does not tell: not before what lies behind it.
+            while base is not None and base.txid < each.name.txid_first:
+                seen, base = max(seen, base.time), next(times, None)
+            seen = max(seen, each.name.time if isinstance(each.name, LogName) else 0)
             last = each.txid_last if each.txid_last < TXID_MAX else each.name.txid_first
             spans.append(Span(each.name.txid_first, last, seen, seen))
         return tuple(restorable(bases, spans))

@@ -41,15 +41,15 @@ class NoPlan:
 
 def carriers_from(carriers: Sequence[CarrierName], txid: int) -> tuple[CarrierName, ...]:
     """Those that may hold transactions after *txid*. The name of a segment says where it begins, not where it ends, so
-    the one that begins at or before ``txid + 1`` belongs to them."""
+    the one that begins at or before ``txid + 1`` belongs to them; and a log that it may be a part of."""
     first = 0
     for number, each in enumerate(carriers):
         if isinstance(each, LogName):
-            if each.txid_last <= txid:
-                first = number + 1
+            first = number + 1 if each.txid_last <= txid else first
         elif each.txid_first <= txid + 1 and each.part <= 1:
             first = number
-    return tuple(carriers[first:])
+    logs = (each for each in carriers[:first] if isinstance(each, LogName) and each.txid_last > txid)
+    return (*logs, *carriers[first:])
 
 
 def chain_of(

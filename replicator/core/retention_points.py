@@ -208,9 +208,7 @@ def _promise_pins(found: _Found) -> None:
     kept = {each.backup for each in found.points}
     for held in holdings.generations:
         for each in held.backups:
-            if each.backup_id in holdings.in_use:
-                found.points.append(Point(each, "a backup that is being made relies on it"))
-            elif each.backup_id in holdings.pins and found.is_allowed(held, each):
+            if each.backup_id in holdings.pins and found.is_allowed(held, each):
                 found.points.append(Point(each, "it is pinned"))
             elif each.backup_id in holdings.pins and each not in kept:
                 found.notes.append(

@@ -74,6 +74,8 @@ class _Sorter:
     # --- backups: children before parents, the oldest chain first --------------------------------------
 
     def sort_backups(self) -> None:
+        for each in self.holdings.set_aside:
+            self.delete[str(each)] = "it was found hurt, and nothing relies on it"
         for held in self.holdings.generations:
             for each in held.backups:
                 if each in self.needed:
@@ -117,10 +119,10 @@ class _Sorter:
 
     def _held_by(self, each: Extent, leads: set[CarrierName], newest: set[CarrierName]) -> str | None:
         begins = max(self.policy.window_from(self.now), self.promises.horizon)
-        if each.name in leads:
-            return "promised restore points lead through it"
         if each.name in newest:
             return "it is the newest of its generation, and an agent goes on from it"
+        if each.name in leads:
+            return "promised restore points lead through it"
         if each.is_taken_over:
             return None
         if each.until >= begins:
@@ -175,8 +177,6 @@ class _Sorter:
         def reason(pack: PackName) -> str | None:
             if unread is not None and pack.time <= unread.time:
                 return f"{unread.backup_id}, whose manifest cannot be read, may need it"
-            if holdings.spelt[pack] in holdings.in_use:
-                return "a backup that is being made relies on it"
             if self.now - pack.time <= ORPHAN_AGE:
                 return "it is younger than 48 hours and may belong to a backup that is being made"
             # The time in its name is that of the last commit, which in a database at rest may be long ago.
@@ -191,6 +191,7 @@ class _Sorter:
     def sort_records(self) -> None:
         spelt = self.holdings.spelt
         there = {each.backup_id: spelt[each] for held in self.holdings.generations for each in held.backups}
+        there |= {each.backup_id: str(each) for each in self.holdings.set_aside}
         for event in self.holdings.events:
             name, backup = spelt[event], there.get(event.backup_id)
             if backup in self.keep:

@@ -71,7 +71,6 @@ class Shelf:
     manifests: dict[BackupName, Manifest | Incremental] = field(default_factory=dict)
     carried: dict[CarrierName, tuple[int, int]] = field(default_factory=dict)
     commits: dict[GenerationId, dict[int, int]] = field(default_factory=dict)
-    begins: dict[CarrierName, int] = field(default_factory=dict)
     pins: set[str] = field(default_factory=set)
     unreadable: set[BackupName] = field(default_factory=set)
     chains: dict[BackupName, list[BackupName]] = field(default_factory=dict)
@@ -137,13 +136,9 @@ class Shelf:
         self.objects[str(name)] = OBJECT_BYTES["log"]
         return name
 
-    def segment(
-        self, generation: GenerationId, first: int, last: int, *, begins: bool = True, part: int = 0
-    ) -> SegmentName:
+    def segment(self, generation: GenerationId, first: int, last: int, *, part: int = 0) -> SegmentName:
         name = SegmentName(generation, first, part)
         self.carried[name] = (first, last)
-        if begins:
-            self.begins[name] = self.time(generation, first)
         self.objects[str(name)] = OBJECT_BYTES["segment"]
         return name
 
@@ -163,7 +158,6 @@ class Shelf:
         needed = {below for each in self.backups() for below in self.chain(each)}
         self.manifests = {name: each for name, each in self.manifests.items() if name in needed}
         self.carried = {name: each for name, each in self.carried.items() if self.has(name)}
-        self.begins = {name: each for name, each in self.begins.items() if self.has(name)}
 
     def copy(self) -> Shelf:
         """As far as anything in it can change."""
@@ -177,13 +171,11 @@ class Shelf:
         records = {name: record for name, record in self.records.items() if self.has(GenerationName(name))}
         return read_listing(listed, records, known=KNOWN)
 
-    def holdings(self, running: GenerationId | None = None, in_use: Iterable[str] = ()) -> Holdings:
+    def holdings(self, running: GenerationId | None = None) -> Holdings:
         return Holdings(
             self.catalogue(),
             {name: each for name, each in self.manifests.items() if self.is_readable(name)},
-            {name: each for name, each in self.begins.items() if self.has(name)},
             frozenset(self.pins),
-            frozenset(in_use),
             running,
         )
 

@@ -225,7 +225,6 @@ def is_past(
     last = min(behind) - 1
     shown = [shelf.observed(each) for each in backups if each.txid >= last]
     shown += [each.time for each in logs if each.txid_last >= last]
-    shown += [shelf.begins[each] for each in carriers if each in shelf.begins and each.txid_first > last]
     return last <= start and min(shown, default=truth.now) < truth.window - SECOND
 
 
@@ -298,7 +297,7 @@ class History:
             self.now += (amount % 50 + 1) * MINUTE
             self.tip += 1
             self.shelf.commit(self.generation, self.tip, self.now)
-        self.shelf.segment(self.generation, first, self.tip, begins=amount % 5 != 0)
+        self.shelf.segment(self.generation, first, self.tip)
         self.shipped = self.tip
 
     def log(self, amount: int) -> None:

@@ -1,6 +1,5 @@
 """What is kept and what goes, rule by rule, each on a repository as small as it can be."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -51,10 +50,9 @@ def plan(
     *,
     before: int | None = None,
     running: GenerationId | None = None,
-    in_use: Iterable[str] = (),
 ) -> RetentionPlan:
     """With what holds of every plan: each object of ours is on one side, and nothing else is on any."""
-    found = plan_retention(shelf.holdings(running, in_use), policy, NOW, before=before)
+    found = plan_retention(shelf.holdings(running), policy, NOW, before=before)
     sides = [each.name for each in (*found.keep, *found.delete)]
 
     assert sorted(set(shelf.objects) - set(shelf.catalogue().strays)) == sorted(sides)
@@ -350,7 +348,7 @@ def test_a_generation_without_a_full_keeps_all_it_has() -> None:
     shelf, (a, b) = shelf_with(90, 3)
     full_at(shelf, a, 0, 80 * DAY)
     end = log_at(shelf, a, 1, 9, 75 * DAY)
-    waiting = [log_at(shelf, b, 1, 9, 70 * HOUR), str(shelf.segment(b, 10, 12, begins=False))]
+    waiting = [log_at(shelf, b, 1, 9, 70 * HOUR), str(shelf.segment(b, 10, 12))]
     found = plan(shelf, BARE)
 
     assert [] == gone(found)
@@ -363,19 +361,16 @@ def test_a_generation_without_a_full_keeps_all_it_has() -> None:
 def test_a_segment_ends_where_the_next_thing_begins() -> None:
     """Its name tells only its beginning: with the beginning of the next one, or a backup behind it, it is too old;
     where nothing tells, it may hold what is promised."""
-    for begins in (True, False):
-        shelf, (g,) = shelf_with()
-        full_at(shelf, g, 0, 90 * HOUR)
-        for txid, age in ((1, 80), (5, 70), (9, 49)):
-            shelf.commit(g, txid, NOW - age * HOUR)
-        segments = [
-            str(shelf.segment(g, first, last, begins=begins)) for first, last in ((1, 4), (5, 8), (9, 20))
-        ]
-        full_at(shelf, g, 8, 60 * HOUR)
-        found = plan(shelf)
+    shelf, (g,) = shelf_with()
+    full_at(shelf, g, 0, 90 * HOUR)
+    for txid, age in ((1, 80), (5, 70), (9, 49)):
+        shelf.commit(g, txid, NOW - age * HOUR)
+    segments = [str(shelf.segment(g, first, last)) for first, last in ((1, 4), (5, 8), (9, 20))]
+    full_at(shelf, g, 8, 60 * HOUR)
+    found = plan(shelf)
 
-        assert segments[:2] == gone(found)
-        assert segments[2] in kept(found)
+    assert segments[:2] == gone(found)
+    assert segments[2] in kept(found)
 
     # without the full, all of them lead to the window
     shelf.delete(texts(FullName(NOW - 60 * HOUR, g, 8)))
@@ -476,7 +471,7 @@ def test_a_fence_goes_with_the_last_of_its_generation() -> None:
     shelf, (a, b) = shelf_with(300, 100)
     policy = replace(POLICY, full_days=1, months=0)
     full_at(shelf, a, 5, 200 * DAY)
-    fence = str(shelf.segment(a, 6, 6, begins=False))
+    fence = str(shelf.segment(a, 6, 6))
     full_at(shelf, b, 0, 100 * DAY)
     full_at(shelf, b, 1, 60 * HOUR)
 
@@ -651,19 +646,19 @@ def test_a_pack_of_a_database_at_rest_is_not_as_old_as_its_name() -> None:
 
     full_at(shelf, g, 11, 60 * HOUR)
     assert [waiting] == gone(plan(shelf))
-    assert "a backup that is being made relies on it" == reason(plan(shelf, in_use=[waiting]), waiting)
 
 
-def test_what_a_backup_in_the_making_relies_on_stays() -> None:
-    """Its id is enough: the manifest and the packs that it names, even where deletion was asked for."""
+def test_a_backup_that_is_set_aside_goes() -> None:
+    """It was found hurt: nothing is promised by it, and what says so stays as long as it does."""
     shelf, (g,) = shelf_with()
-    used = full_at(shelf, g, 10, 200 * DAY)
-    full_at(shelf, g, 11, 60 * HOUR)
+    hurt = full_at(shelf, g, 10, HOUR)
+    whole = full_at(shelf, g, 11, HOUR)
+    said = shelf.event(hurt.backup_id, "damaged")
+    found = plan(shelf)
 
-    assert {*texts(used), *packs(shelf, used)} <= {*gone(plan(shelf, BARE))}
-    for before in (None, NOW - 70 * HOUR):
-        found = plan(shelf, BARE, in_use=[used.backup_id], before=before)
-        assert {*texts(used), *packs(shelf, used)} <= kept(found)
+    assert "it was found hurt, and nothing relies on it" == reason(found, str(hurt))
+    assert gone(found).index(str(hurt)) < gone(found).index(said)
+    assert {*texts(whole)} <= kept(found)
 
 
 def test_what_is_told_of_a_backup_goes_after_it() -> None:
@@ -736,7 +731,7 @@ def test_the_order_of_deleting_is_safe_to_interrupt() -> None:
     second = full_at(shelf, a, 40, 287 * DAY)
     on_second = incremental_at(shelf, second, 50, 286 * DAY)
     logs = [log_at(shelf, a, 11, 20, 289 * DAY), log_at(shelf, a, 21, 40, 287 * DAY)]
-    tail = str(shelf.segment(a, 41, 50, begins=False))
+    tail = str(shelf.segment(a, 41, 50))
     third = full_at(shelf, b, 0, 99 * DAY)
     told = shelf.event(first.backup_id)
     full_at(shelf, b, 1, 60 * HOUR)
@@ -768,11 +763,11 @@ def test_a_plan_says_what_can_be_restored_before_and_after() -> None:
             (
                 Stretch(0, 0, NOW - 99 * DAY, NOW - 99 * DAY),
                 Stretch(5, 8, NOW - 98 * DAY, NOW - 97 * DAY),
-                Stretch(10, 21, NOW - 60 * HOUR, NOW - HOUR),
+                Stretch(10, 21, NOW - 60 * HOUR, NOW - 2 * HOUR),
             ),
         ),
     ] == [(each.generation, each.stretches) for each in found.windows_before]
-    assert [(a, ()), (b, (Stretch(10, 21, NOW - 60 * HOUR, NOW - HOUR),))] == [
+    assert [(a, ()), (b, (Stretch(10, 21, NOW - 60 * HOUR, NOW - 2 * HOUR),))] == [
         (each.generation, each.stretches) for each in found.windows_after
     ]
 
