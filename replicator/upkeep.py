@@ -169,6 +169,17 @@ class Upkeep:
                     f"{self._store.url} holds {format_size(used)}, and may hold {format_size(limit)}",
                     hint="see `prune --dry-run` for what is kept and why; scheduled backups go on",
                 )
+        standing = self._makers.full.standing(capture)
+        if standing is not None:
+            return {
+                "type": FULL,
+                "backup": None,
+                "position": str(standing.position),
+                "database_bytes": standing.database_bytes,
+                "stored_bytes": 0,
+                "seconds": 0.0,
+                "note": f"nothing changed since {standing.name.backup_id}",
+            }
         return self._full(capture, _making(arguments))
 
     def _full(self, capture: Capture, making: Making = AS_USUAL) -> dict[str, Any]:

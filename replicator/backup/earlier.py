@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound
 from replicator.core.full import HASH_SIZE, TABLE_CHUNKS, Manifest, Table, decode_manifest, decode_table
 from replicator.core.manifest import read_table
-from replicator.core.names import FULL, FullName, parse_name
+from replicator.core.names import FULL, RECORDS, FullName, parse_name
 from replicator.core.pack import Frame, PackUse
 from replicator.core.times import month_of
 from replicator.events import damaged_backups
@@ -52,6 +52,28 @@ def newest_of_month(
             return None
         return manifest
     return None
+
+
+def standing_at(store: Store, name: FullName) -> Manifest | None:
+    """The full of that name, if it is there, nothing of it is missing, and nobody found it hurt."""
+    try:
+        manifest = decode_manifest(store.get(str(name)), str(name))
+    except (ObjectCorrupt, ObjectNotFound):
+        return None
+    return (
+        None if missing_packs(store, manifest.packs) or damaged_backups(store, name.backup_id) else manifest
+    )
+
+
+def forget_damaged(store: Store, name: FullName) -> bool:
+    """Whether a backup of that name was found hurt and set aside: then it goes, and what is told of it, since another
+    one of the same commit has the same name."""
+    if not damaged_backups(store, name.backup_id):
+        return False
+    store.delete(str(name))
+    for each in list(store.list(f"{RECORDS}{name.backup_id}/")):
+        store.delete(each.name)
+    return True
 
 
 def missing_packs(store: Store, packs: Iterable[PackUse]) -> list[str]:

@@ -12,17 +12,16 @@ import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from replicator.backup.earlier import Earlier, missing_packs, newest_of_month
+from replicator.backup.chunks import FullWork, Prepared, prepare, take
+from replicator.backup.earlier import Earlier, forget_damaged, missing_packs, newest_of_month, standing_at
 from replicator.backup.making import AS_USUAL, Making
 from replicator.backup.packs import PackWriter, put_once
 from replicator.clock import Clock
-from replicator.core.checksum import pages_checksum
 from replicator.core.chunk_table import ChunkTable
-from replicator.core.codec import Compression
 from replicator.core.errors import (
     Interrupted,
     ObjectExists,
@@ -35,16 +34,15 @@ from replicator.core.full import (
     SHA256,
     Manifest,
     chunk_bytes_for,
-    chunk_hash,
     decode_manifest,
     encode_manifest,
     encode_table,
 )
 from replicator.core.key_ring import Root
 from replicator.core.manifest import TableUse, table_digest
-from replicator.core.names import PackName
+from replicator.core.names import FullName, PackName
 from replicator.core.neighbours import neighbours
-from replicator.core.pack import Frame, encode_frame
+from replicator.core.pack import encode_frame
 from replicator.core.position import Position
 from replicator.core.records import CHECKSUMMED, EventRecord
 from replicator.core.times import month_of
@@ -77,50 +75,6 @@ class FullResult:
     chunks: int
     chunks_new: int
     seconds: float
-
-
-@dataclass(slots=True)
-class _Work:
-    """One full backup in the making."""
-
-    followed: Followed
-    table: ChunkTable
-    earlier: Earlier
-    writer: PackWriter
-    page_size: int
-    chunk_bytes: int
-    compression: Compression
-    verification: bool
-    hashes: str
-    hash_key: bytes | None
-    chunks_new: int = 0
-    plain_bytes: int = 0
-
-    @property
-    def pages_per_chunk(self) -> int:
-        return self.chunk_bytes // self.page_size
-
-    def chunks_of(self, pgnos: Iterable[int]) -> set[int]:
-        return {(pgno - 1) // self.pages_per_chunk for pgno in pgnos}
-
-
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """A chunk, and where an earlier full has it."""
-
-    index: int
-    digest: bytes
-    checksum: int
-    earlier: tuple[Frame, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """Neighbouring chunks; those that no earlier full has are in ``stored``, compressed together."""
-
-    chunks: list[_Described]
-    stored: bytes
-    plain_bytes: int
 
 
 class FullBackup:
@@ -165,9 +119,8 @@ class FullBackup:
             self._read_at_leisure(work, tip.pages, touched)
             moment = self._read_the_rest(work, touched)
         if month_of(moment.tip.observed) != month_of(tip.observed) and work.earlier.packs:
-            return self.run(
-                followed, making
-            )  # the month turned: what lies in last month's packs has to be stored
+            # The month turned: what lies in last month's packs has to be stored.
+            return self.run(followed, making)
         manifest = self._commit(work, moment)
         seconds = self._clock.now() - began
         log.info(
@@ -186,7 +139,13 @@ class FullBackup:
             seconds,
         )  # fmt: skip
 
-    def _begin(self, followed: Followed, moment: Moment, making: Making) -> _Work:
+    def standing(self, followed: Followed) -> Manifest | None:
+        """The full of the newest commit, if there is one already, and it is whole."""
+        with followed.hold_still() as moment:
+            tip, generation = moment.tip, moment.lineage.generation
+        return standing_at(self._store, FullName(tip.observed // 1_000_000 * 1_000_000, generation, tip.txid))
+
+    def _begin(self, followed: Followed, moment: Moment, making: Making) -> FullWork:
         tip, lineage = moment.tip, moment.lineage
         chunk_bytes = chunk_bytes_for(lineage.page_size)
         dedup = self._dedup()
@@ -201,7 +160,7 @@ class FullBackup:
             require=followed.require_followed, trouble=self._trouble, stop=self._stop,
         )  # fmt: skip
         table = ChunkTable(-(-tip.pages * lineage.page_size // chunk_bytes))
-        return _Work(
+        return FullWork(
             followed, table, earlier, writer, lineage.page_size, chunk_bytes,
             making.compression(lineage.compression), making.verification(self._verification), hashes,
             None if dedup is None else dedup.secret,
@@ -209,7 +168,7 @@ class FullBackup:
 
     # --- reading ---------------------------------------------------------------------------------------
 
-    def _read_at_leisure(self, work: _Work, pages: int, touched: set[int]) -> None:
+    def _read_at_leisure(self, work: FullWork, pages: int, touched: set[int]) -> None:
         """All chunks that no checkpoint can have touched; passes repeat while they get markedly fewer."""
         todo: set[int] | range = range(-(-pages * work.page_size // work.chunk_bytes))
         for _ in range(PASSES_MAX):
@@ -231,9 +190,9 @@ class FullBackup:
                 return
             todo = left
 
-    def _read_main(self, work: _Work, indexes: list[int]) -> None:
+    def _read_main(self, work: FullWork, indexes: list[int]) -> None:
         """Chunks of the main file as they are just now, in runs of neighbours."""
-        ahead: deque[Future[_Prepared]] = deque()
+        ahead: deque[Future[Prepared]] = deque()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="full") as pool:
             for run in neighbours(indexes, FRAME_CHUNKS):
                 if self._stop.is_set():
@@ -241,13 +200,13 @@ class FullBackup:
                 size = work.chunk_bytes
                 content = work.followed.database.main_bytes(run[0] * size, len(run) * size)
                 chunks = [content[i * size : (i + 1) * size] for i in range(len(run))]
-                ahead.append(pool.submit(_prepare, work, run, chunks))
+                ahead.append(pool.submit(prepare, work, run, chunks))
                 if len(ahead) > 2 * WORKERS:
                     self._keep(work, ahead.popleft().result())
             while ahead:
                 self._keep(work, ahead.popleft().result())
 
-    def _read_the_rest(self, work: _Work, touched: set[int]) -> Moment:
+    def _read_the_rest(self, work: FullWork, touched: set[int]) -> Moment:
         """What is left, exactly, at one commit, with capture held still and nothing sent meanwhile."""
         with work.followed.hold_still() as moment:
             pages = moment.tip.pages
@@ -261,12 +220,12 @@ class FullBackup:
                 for index in {min(before, len(work.table)) - 1, len(work.table) - 1}:
                     work.table.forget(index)
             for run in neighbours(work.table.missing(), FRAME_CHUNKS):
-                _take(work, _prepare(work, run, [self._exact(work, moment, index) for index in run]))
+                take(work, prepare(work, run, [self._exact(work, moment, index) for index in run]))
             self._prove_the_first(work, moment)
             self._reserve(moment)
         return moment
 
-    def _prove_the_first(self, work: _Work, moment: Moment) -> None:
+    def _prove_the_first(self, work: FullWork, moment: Moment) -> None:
         """Every later full is compared with the first of its generation; that one with the database itself,
         read through once more (0.3 s a GiB), since all that follows is built upon it."""
         running = self._state.generation
@@ -275,7 +234,7 @@ class FullBackup:
             if whole is not None and whole != work.table.checksum:
                 raise ContentDiffers("the full backup that was made is not the database at its commit")
 
-    def _exact(self, work: _Work, moment: Moment, index: int) -> bytes:
+    def _exact(self, work: FullWork, moment: Moment, index: int) -> bytes:
         first = index * work.pages_per_chunk + 1
         parts: list[bytes] = []
         for pgno in range(first, min(first + work.pages_per_chunk, moment.tip.pages + 1)):
@@ -285,13 +244,13 @@ class FullBackup:
             parts.append(page)
         return b"".join(parts)
 
-    def _keep(self, work: _Work, prepared: _Prepared) -> None:
-        _take(work, prepared)
+    def _keep(self, work: FullWork, prepared: Prepared) -> None:
+        take(work, prepared)
         work.writer.relieve()
 
     # --- storing ---------------------------------------------------------------------------------------
 
-    def _commit(self, work: _Work, moment: Moment) -> Manifest:
+    def _commit(self, work: FullWork, moment: Moment) -> Manifest:
         """Compare the sums, confirm the packs, put the manifest: only now the backup exists."""
         tip, generation = moment.tip, moment.lineage.generation
         running = self._state.generation
@@ -315,7 +274,7 @@ class FullBackup:
             raise ContentDiffers("the generation ended while its full backup was put")
         return manifest
 
-    def _manifest(self, work: _Work, moment: Moment, rolling: int) -> Manifest:
+    def _manifest(self, work: FullWork, moment: Moment, rolling: int) -> Manifest:
         """With its tables, which lie in the last pack."""
         tip, lineage, writer = moment.tip, moment.lineage, work.writer
         # Packs that hold nothing of the final state are left out; the tables go behind the last chunks.
@@ -353,8 +312,11 @@ class FullBackup:
 
     def _put_manifest(self, manifest: Manifest, *, verification: bool) -> None:
         name = str(manifest.name)
+        encoded = encode_manifest(manifest)
+        if forget_damaged(self._store, manifest.name):
+            log.info("full.replaced", extra={"store": self._store.url, "key": name})
         try:
-            put_once(self._store, name, encode_manifest(manifest), verification=verification)
+            put_once(self._store, name, encoded, verification=verification)
         except ObjectExists:
             # A full of the same position is there already: one of ours holds the same database.
             theirs = decode_manifest(self._store.get(name), name)
@@ -363,33 +325,3 @@ class FullBackup:
                     f"another agent wrote {name} to {self._store.url}, of another database",
                     hint="stop one of the two",
                 ) from None
-
-
-def _prepare(work: _Work, indexes: list[int], chunks: list[bytes]) -> _Prepared:
-    """The part of it that takes time: hash chunks, and compress those that an earlier full does not hold."""
-    found: list[_Described] = []
-    new: list[bytes] = []
-    for index, content in zip(indexes, chunks, strict=True):
-        digest = chunk_hash(content, work.hash_key)
-        checksum = pages_checksum(content, index * work.pages_per_chunk + 1, work.page_size)
-        earlier = work.earlier.find(index, digest)
-        found.append(_Described(index, digest, checksum, earlier))
-        if earlier is None:
-            new.append(content)
-    plain = b"".join(new)
-    return _Prepared(found, encode_frame(plain, work.compression) if new else b"", len(plain))
-
-
-def _take(work: _Work, prepared: _Prepared) -> None:
-    """Into the table, and what is new into the pack; in the order of the file."""
-    new: list[int] = []
-    for each in prepared.chunks:
-        work.table.describe(each.index, each.digest, each.checksum)
-        if each.earlier is not None:
-            work.table.locate([each.index], *each.earlier)
-        else:
-            new.append(each.index)
-    if new:
-        work.table.locate(new, work.writer.add(prepared.stored, prepared.plain_bytes))
-        work.chunks_new += len(new)
-        work.plain_bytes += prepared.plain_bytes
