@@ -1,4 +1,4 @@
-"""Chunks of a full backup in the making: described, compressed where no earlier full has them, and put into its table."""
+"""Chunks of a full backup in the making: described, compressed where no earlier full has them, put into its table."""
 
 from __future__ import annotations
 
