@@ -61,7 +61,7 @@ SERVERS: dict[str, tuple[Callable[[Path], AbstractContextManager[Any]], Callable
 }
 ALL = [*KINDS, *SERVERS]
 # What store/ranges.py may lie over.
-BELOW_RANGES = [each for each in ALL if each not in ("patient", "ranged")]
+BELOW_RANGES = [each for each in ALL if each not in ("patient", "ranged", "sealed")]
 
 Open = Callable[[str, Path], Store]
 
