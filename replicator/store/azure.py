@@ -30,6 +30,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     UsageError,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
@@ -205,7 +206,9 @@ class AzureStore:
 
     def get(self, name: str) -> bytes:
         with self._errors("read", name):
-            data: bytes = self._opened().download_blob(self._prefix + name).readall()
+            found = self._opened().download_blob(self._prefix + name)  # its first block, and how long it is
+            require_proper_size(name, found.size)
+            data: bytes = found.readall()
             return data
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:

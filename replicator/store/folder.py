@@ -9,10 +9,13 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreUnavailable
+from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreDenied, StoreUnavailable
+from replicator.core.sizes import require_proper_size
 from replicator.files import make_folder, mapped_errors, publish_once, sync_folder
 from replicator.store.folders import walk
 
@@ -37,6 +40,7 @@ class FolderStore:
         path = self._path(name)
         folder = os.path.dirname(path)
         with mapped_errors(f"cannot write {path}"):
+            self._require_no_link(name)
             if folder not in self._made:
                 self._require_root()
                 make_folder(folder)
@@ -51,22 +55,14 @@ class FolderStore:
                 raise
 
     def get(self, name: str) -> bytes:
-        path = self._path(name)
-        with mapped_errors(f"cannot read {path}"):
-            try:
-                with open(path, "rb", opener=_no_follow) as file:
-                    return file.read()
-            except FileNotFoundError as exc:
-                raise ObjectNotFound(name) from exc
+        with self._opened(name) as file:
+            size = os.fstat(file.fileno()).st_size
+            require_proper_size(name, size)
+            return file.read(size)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
-        path = self._path(name)
-        with mapped_errors(f"cannot read {path}"):
-            try:
-                with open(path, "rb", buffering=0, opener=_no_follow) as file:
-                    data = os.pread(file.fileno(), length, offset)
-            except FileNotFoundError as exc:
-                raise ObjectNotFound(name) from exc
+        with self._opened(name) as file:
+            data = os.pread(file.fileno(), length, offset)
         if len(data) != length:
             raise ObjectCorrupt(f"{name} ends at byte {offset + len(data)}, wanted {offset + length}")
         return data
@@ -79,8 +75,45 @@ class FolderStore:
     def delete(self, name: str) -> None:
         path = self._path(name)
         with mapped_errors(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
+            self._require_no_link(name)
             os.unlink(path)
             sync_folder(os.path.dirname(path))
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        """A regular file below the root, which no link leads to or from."""
+        path = self._path(name)
+        with mapped_errors(f"cannot read {path}"):
+            if link := self._link_above(name):
+                raise ObjectCorrupt(f"{link} is a symbolic link", name=name)
+            try:
+                with open(path, "rb", opener=_unwaiting) as file:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        raise ObjectCorrupt(f"{path} is not a regular file", name=name)
+                    yield file
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
+                raise ObjectNotFound(name) from exc
+            except OSError as exc:
+                if exc.errno == errno.ELOOP:
+                    raise ObjectCorrupt(f"{path} is a symbolic link", name=name) from exc
+                if exc.errno == errno.ENXIO:
+                    raise ObjectCorrupt(f"{path} is not a regular file", name=name) from exc
+                raise
+
+    def _link_above(self, name: str) -> str | None:
+        """The folder above *name* that is a link: it could lead to any place of this machine. The root may be one."""
+        at = self._root
+        for part in name.split("/")[:-1]:
+            at = os.path.join(at, part)
+            if os.path.islink(at):
+                return at
+        return None
+
+    def _require_no_link(self, name: str) -> None:
+        if link := self._link_above(name):
+            raise StoreDenied(
+                f"{link} is a symbolic link", hint="nothing is written through one: put a folder in its place"
+            )
 
     def _require_root(self) -> None:
         """The mount is still there. A share that was mounted again may be another device, but is not empty."""
@@ -96,6 +129,8 @@ class FolderStore:
         return os.path.join(self._root, *parts)
 
     def _entries(self, folder: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
+        if self._link_above(f"{folder}/"):
+            return []
         try:
             with os.scandir(os.path.join(self._root, folder) if folder else self._root) as found:
                 return [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
@@ -110,11 +145,7 @@ def _size(entry: os.DirEntry[str]) -> int | None:
     return None
 
 
-def _no_follow(path: str, flags: int) -> int:
-    """A link in a store is never ours: it could point at any file of this machine."""
-    try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as exc:
-        if exc.errno == errno.ELOOP:
-            raise ObjectCorrupt(f"{path} is a symbolic link") from exc
-        raise
+def _unwaiting(path: str, flags: int) -> int:
+    """A link in a store is never ours: it could point at any file of this machine. Nor is a pipe, which is opened
+    without waiting for who writes to it, so that it can be refused."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -30,6 +30,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     UsageError,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
@@ -237,6 +238,8 @@ class GcsStore:
                     return 416, b""
                 if answer.status_code not in (200, 206):
                     raise from_http_response(answer)
+                if answer.status_code == 200:
+                    require_proper_size(name, int(answer.headers.get("content-length") or 0))
                 data: bytes = answer.raw.read(decode_content=False)
             expected = _CRC32C.search(answer.headers.get("x-goog-hash", ""))
             actual = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()

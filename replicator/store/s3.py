@@ -26,6 +26,7 @@ from replicator.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.store.contract import PROBES, is_probe
 from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, translated
 from replicator.store.s3_settings import S3Settings, read_keys, read_settings
@@ -135,6 +136,7 @@ class S3Store:
 
         with self._errors("get", name):
             answer = obstore.get(self._client(), name)
+            require_proper_size(name, answer.meta["size"])
             return _collected(answer, answer.meta["size"])
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:

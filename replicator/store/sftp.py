@@ -22,6 +22,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     UsageError,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.store import sftp_session as wire
 from replicator.store.folders import walk
 from replicator.store.sftp_publish import Publisher, clear_leftovers, look
@@ -111,6 +112,7 @@ class SftpStore:
     def get(self, name: str) -> bytes:
         def read(session: Session) -> bytes:
             handle, size = self._open(session, name)
+            require_proper_size(name, size)
             return _exactly(size, session.read(handle, 0, size), name, 0)
 
         with self._mapped(f"cannot read {name}"):

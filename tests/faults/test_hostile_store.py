@@ -1,0 +1,400 @@
+"""A store that somebody else can write to: whatever lies in it, nothing outside of it is read or written, nobody waits,
+and nothing is shown that takes hold of a terminal. And a database that was made to harm whoever restores it.
+
+The store is the corpus of the fuzzing, a real repository with a full backup, an incremental, a log and segments.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from replicator.cli import replicate
+from replicator.cli.entry import run
+from replicator.cli.ls import Filter, describe
+from replicator.core.errors import (
+    DestinationRefused,
+    ObjectCorrupt,
+    ObjectNotFound,
+    ReplicatorError,
+    StoreDenied,
+)
+from replicator.keys import unlocked
+from replicator.repository import Repository, read_repository
+from replicator.restore import RestoreOptions, Target, choose, image, restore_chosen
+from replicator.store import Store, connect
+from replicator.store.folder import FolderStore
+from replicator.store.gcs import open_gcs
+from replicator.store.s3 import open_s3
+from replicator.verify.run import LEVELS, Limits, Report, verify
+from tests.e2e.command import Done, sql
+from tests.fuzz.objects import CORPUS
+from tests.support.servers.s3 import Answering
+
+PROMPT_SECONDS = 20.0
+SECRET = b"root:x:0:0:this is of another user\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A repository of one's own, to do anything to."""
+    return Path(shutil.copytree(CORPUS / "plain", tmp_path / "store"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """What no store may lead to."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/passwd").write_bytes(SECRET)
+    return tmp_path / "elsewhere"
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """The command line within this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_inside(*arguments: object) -> Done:
+        capsys.readouterr()
+        code = run([str(each) for each in arguments])
+        shown = capsys.readouterr()
+        return Done(code, shown.out, shown.err)
+
+    return run_inside
+
+
+# --- everything that reads -----------------------------------------------------------------------------
+
+
+def restored(repository: Repository, output: Path) -> bytes:
+    restore_chosen(
+        repository, choose(repository, Target()), str(output), RestoreOptions("none", overwrite=True)
+    )
+    return output.read_bytes()
+
+
+def verified(store: Store) -> Report:
+    return verify(unlocked(store), LEVELS[2], Limits(), restore=lambda *_: None)
+
+
+def readings(folder: Path) -> dict[str, Callable[[], object]]:
+    """Every way to read a store, each from its beginning."""
+
+    def opened() -> Store:
+        return unlocked(connect(str(folder)))
+
+    return {
+        "ls": lambda: describe(read_repository(opened()), Filter(None, None, None)),
+        "ls segments": lambda: describe(read_repository(opened()), Filter("segment", None, None)),
+        "verify": lambda: verified(connect(str(folder))),
+        "restore": lambda: restored(read_repository(opened()), folder.parent / "restored.db"),
+    }
+
+
+def outcome(call: Callable[[], object]) -> object:
+    """What it gives, or the error of ours; nothing else comes out, and that soon, or the test fails here."""
+    found: list[object] = []
+
+    def work() -> None:
+        try:
+            found.append(call())
+        except BaseException as exc:
+            found.append(exc)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PROMPT_SECONDS)
+    assert found, "it waits for somebody"
+    if isinstance(found[0], BaseException) and not isinstance(found[0], ReplicatorError):
+        raise found[0]
+    return found[0]
+
+
+def test_the_store_of_these_tests_is_a_good_one(store: Path, tmp_path: Path) -> None:
+    """Without harm everything is read, so that a refusal below is one of the harm."""
+    found = {name: outcome(call) for name, call in readings(store).items()}
+
+    assert not [each for each in found.values() if isinstance(each, ReplicatorError)]
+    assert b"SQLite format 3" == found["restore"][:15]  # type: ignore[index]
+    assert [] == found["verify"].found  # type: ignore[attr-defined]
+
+
+# --- links ---------------------------------------------------------------------------------------------
+
+
+def one(store: Path, pattern: str) -> Path:
+    return sorted(store.glob(pattern))[0]
+
+
+FILES = (
+    "repository.json",
+    "generations/*.json",
+    "leases/*.json",
+    "full/**/*.full",
+    "full/**/*.pack",
+    "incremental/**/*.incremental",
+    "log/**/*.log",
+    "tail/*/*.segment",
+    "records/*/*.json",
+)
+FOLDERS = (
+    "generations",
+    "leases",
+    "full",
+    "full/*",
+    "full/*/*",
+    "incremental",
+    "log",
+    "tail",
+    "tail/*",
+    "records",
+)
+
+
+@pytest.mark.parametrize("pattern", FILES)
+def test_a_link_in_the_place_of_an_object_is_not_followed(store: Path, elsewhere: Path, pattern: str) -> None:
+    """Not even to the very object: whoever reads gets what is in the store, or is told that this is none."""
+    path = one(store, pattern)
+    moved = elsewhere / path.name
+    path.rename(moved)
+    for target in (moved, elsewhere / "passwd", elsewhere / "nothing"):
+        path.symlink_to(target)
+        found = {name: outcome(call) for name, call in readings(store).items()}
+        path.unlink()
+        assert "root:x:0" not in repr(found)
+        path.symlink_to(target)
+        with pytest.raises((ObjectCorrupt, ObjectNotFound)):
+            connect(str(store)).get(path.relative_to(store).as_posix())
+        path.unlink()
+
+    assert not (elsewhere / "nothing").exists()
+
+
+@pytest.mark.parametrize("pattern", FOLDERS)
+def test_a_link_in_the_place_of_a_folder_is_not_followed(store: Path, elsewhere: Path, pattern: str) -> None:
+    """What lies behind it is neither listed, read, written nor deleted, though it be the very folder."""
+    path = one(store, pattern)
+    path.rename(elsewhere / "moved")
+    path.symlink_to(elsewhere / "moved")
+    inner = next(each for each in sorted((elsewhere / "moved").rglob("*")) if each.is_file())
+    name = (path / inner.relative_to(elsewhere / "moved")).relative_to(store).as_posix()
+    before = sorted((elsewhere / "moved").rglob("*"))
+    found = {each: outcome(call) for each, call in readings(store).items()}
+    opened = FolderStore(str(store))
+
+    if pattern.startswith("full"):
+        assert isinstance(found["restore"], ReplicatorError)
+    assert [] == [each for each in opened.list("") if each.name == name]
+    with pytest.raises(ObjectCorrupt, match="symbolic link"):
+        opened.get(name)
+    with pytest.raises(ObjectCorrupt, match="symbolic link"):
+        opened.get_range(name, 0, 1)
+    with pytest.raises(StoreDenied, match="symbolic link"):
+        opened.put(name.rpartition("/")[0] + "/new.json", b"{}")
+    with pytest.raises(StoreDenied, match="symbolic link"):
+        opened.delete(name)
+    assert before == sorted((elsewhere / "moved").rglob("*"))
+
+
+def test_a_link_that_comes_while_the_agent_writes_is_not_followed(tmp_path: Path, elsewhere: Path) -> None:
+    """Folders that were there at the first put are looked at again at every other."""
+    opened = FolderStore(str(tmp_path / "store"))
+    opened.put("tail/a", b"x")
+    (tmp_path / "store/tail").rename(tmp_path / "store/before")
+    (tmp_path / "store/tail").symlink_to(elsewhere)
+
+    with pytest.raises(StoreDenied, match="symbolic link"):
+        opened.put("tail/b", b"x")
+    assert ["passwd"] == os.listdir(elsewhere)
+
+
+def test_the_store_itself_may_be_a_link(store: Path, tmp_path: Path) -> None:
+    """Who names a store names it: a link to a disk with room is a way to run."""
+    (tmp_path / "link").symlink_to(store)
+
+    assert outcome(readings(tmp_path / "link")["restore"])
+    FolderStore(str(tmp_path / "link")).put("tail/b", b"x")
+    assert (store / "tail/b").exists()
+
+
+def test_the_agent_does_not_write_through_a_link(
+    tmp_path: Path, elsewhere: Path, inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what is wrong with its store, and nothing of the database lands elsewhere."""
+    monkeypatch.setattr(replicate, "ONCE_STORE_SECONDS", 0.2)
+    sql(tmp_path / "app.db", "PRAGMA journal_mode = WAL", "CREATE TABLE t (a)", "INSERT INTO t VALUES (1)")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/generations").symlink_to(elsewhere)
+    done = inside("replicate", tmp_path / "app.db", tmp_path / "store", "--once")
+
+    assert 16 == done.code, done.err
+    assert "symbolic link" in done.err
+    assert ["passwd"] == os.listdir(elsewhere)
+
+
+# --- what is no file -----------------------------------------------------------------------------------
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    # Its path may be too long for a socket: bound beside, and moved there.
+    short = Path("/tmp") / f"s{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(short))
+    shutil.move(short, path)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+SPECIAL = {"pipe": _pipe, "socket": _socket, "folder": _folder}
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_nobody_waits_for_what_is_no_file(store: Path, special: str) -> None:
+    """A pipe, a socket or a folder in the place of any object: refused at once, never opened to wait."""
+    for pattern in FILES:
+        path = one(store, pattern)
+        content = path.read_bytes()
+        path.unlink()
+        SPECIAL[special](path)
+        name = path.relative_to(store).as_posix()
+        opened = FolderStore(str(store))
+        for call in (partial(opened.get, name), partial(opened.get_range, name, 0, 1)):
+            assert isinstance(outcome(call), ObjectNotFound if special == "folder" else ObjectCorrupt)
+        for call in readings(store).values():
+            outcome(call)
+        path.rmdir() if special == "folder" else path.unlink()
+        path.write_bytes(content)
+
+    assert [] == verified(connect(str(store))).found
+
+
+def test_the_agent_does_not_wait_for_a_pipe(
+    tmp_path: Path, inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in the place of the record, and one in the place of the next segment."""
+    monkeypatch.setattr(replicate, "ONCE_STORE_SECONDS", 0.2)
+    sql(tmp_path / "app.db", "PRAGMA journal_mode = WAL", "CREATE TABLE t (a)", "INSERT INTO t VALUES (1)")
+    (tmp_path / "store").mkdir()
+    os.mkfifo(tmp_path / "store/repository.json")
+    began = time.monotonic()
+    done = inside("replicate", tmp_path / "app.db", tmp_path / "store", "--once")
+
+    assert done.code != 0
+    assert "not a regular file" in done.err
+    assert time.monotonic() - began < PROMPT_SECONDS
+
+
+# --- sizes ---------------------------------------------------------------------------------------------
+
+TERABYTE = 1 << 40
+
+
+@pytest.mark.parametrize("pattern", [*FILES, "keys"])
+def test_a_terabyte_that_claims_to_be_a_record_is_not_read(store: Path, pattern: str) -> None:
+    """A file with nothing in it may be of any size: what no object of that name can be is refused by its size."""
+    if pattern == "keys":
+        (store / "keys").mkdir()
+        (store / "keys/00000001.json").touch()
+        (store / "repository.json").unlink()  # so that slots are looked for
+    path = store / "keys/00000001.json" if pattern == "keys" else one(store, pattern)
+    os.truncate(path, TERABYTE)
+    name = path.relative_to(store).as_posix()
+    tracemalloc.start()
+    try:
+        found = {each: outcome(call) for each, call in readings(store).items()}
+        with pytest.raises(ObjectCorrupt, match="larger"):
+            FolderStore(str(store)).get(name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 64 << 20
+    assert pattern not in ("repository.json", "full/**/*.full") or found
+
+
+def test_objects_of_their_largest_size_are_read(tmp_path: Path) -> None:
+    """The bounds are far above what is written: a pack, a log and a segment of some mebibytes are no trouble."""
+    opened = FolderStore(str(tmp_path))
+    stem = "20250128T020000Z-00112233445566ff-0000000000000000"
+    for name, size in (
+        (f"full/2025/01/28/{stem}-00000000000000aa.pack", 40 << 20),
+        (f"log/2025/01/28/{stem}-00000000000000ff.log", 40 << 20),
+        ("tail/00112233445566ff/0000000000000001.segment", 40 << 20),
+        ("leases/00000001.json", 60 << 10),
+        ("people/notes.txt", 1 << 20),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.truncate(path, size)
+        assert size == len(opened.get(name))
+        path.unlink()
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_a_server_that_promises_a_terabyte_is_not_waited_for(kind: str) -> None:
+    """Told by the header of its answer, before the first byte of what would not fit anywhere."""
+    with Answering() as server:
+        server.answer = lambda method, path: (200, "{}")
+        server.missing_bytes = TERABYTE
+        bucket = (
+            open_s3("s3://bucket", server.environ())
+            if kind == "s3"
+            else open_gcs("gs://bucket", {"STORAGE_EMULATOR_HOST": server.endpoint})
+        )
+        found = outcome(lambda: bucket.get("repository.json"))
+
+    assert isinstance(found, ObjectCorrupt)
+    assert "larger" in str(found)
+
+
+# --- where it is restored to ---------------------------------------------------------------------------
+
+
+def test_a_planted_temporary_name_is_not_written_through(
+    store: Path, elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever could guess the temporary name of a restore gains nothing by a link there: it is refused."""
+    monkeypatch.setattr(image.secrets, "token_hex", lambda _: "01234567")
+    (tmp_path / "out").mkdir()
+    link = tmp_path / "out/.out.db.restoring-01234567"
+    link.symlink_to(elsewhere / "passwd")
+    repository = read_repository(unlocked(connect(str(store))))
+    with pytest.raises(DestinationRefused):
+        restored(repository, tmp_path / "out/out.db")
+
+    assert SECRET == (elsewhere / "passwd").read_bytes()
+    assert not (tmp_path / "out/out.db").exists()
+    assert link.is_symlink()
+
+
+def test_leftovers_that_are_links_and_pipes_are_left_alone(
+    store: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    """Only files of ours are cleared away before a restore; nothing is followed, and nobody waits."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.out.db.restoring-00000001").symlink_to(elsewhere / "passwd")
+    os.mkfifo(tmp_path / "out/.out.db.restoring-00000002")
+    (tmp_path / "out/.out.db.restoring-00000003").write_bytes(b"of a restore that was killed")
+    repository = read_repository(unlocked(connect(str(store))))
+    assert outcome(lambda: restored(repository, tmp_path / "out/out.db"))
+
+    assert SECRET == (elsewhere / "passwd").read_bytes()
+    assert not (tmp_path / "out/.out.db.restoring-00000003").exists()
