@@ -6,9 +6,11 @@ The store is the corpus of the fuzzing, a real repository with a full backup, an
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -38,6 +40,7 @@ from replicator.store.s3 import open_s3
 from replicator.verify.run import LEVELS, Limits, Report, verify
 from tests.e2e.command import Done, sql
 from tests.fuzz.objects import CORPUS
+from tests.support.memory_store import MemoryStore
 from tests.support.servers.s3 import Answering
 
 PROMPT_SECONDS = 20.0
@@ -128,6 +131,132 @@ def test_the_store_of_these_tests_is_a_good_one(store: Path, tmp_path: Path) -> 
     assert not [each for each in found.values() if isinstance(each, ReplicatorError)]
     assert b"SQLite format 3" == found["restore"][:15]  # type: ignore[index]
     assert [] == found["verify"].found  # type: ignore[attr-defined]
+
+
+# --- names ---------------------------------------------------------------------------------------------
+
+ODD = (
+    b"full/2025/01/28/\n20250128T020000Z",
+    b"tail/\x1b[2J\x1b[31mred.segment",
+    b"\xc2\x9b31m",
+    "generations/00112233445566ff\u202enosj.".encode(),
+    "generations/\uff100112233445566ff.json".encode(),
+    "records/\uff12\uff10\uff12\uff150128T020000Z-00112233445566ff-0000000000000000/restored.json".encode(),
+    "fu\u0456l/2025".encode(),
+    b"\xff\xfe\xfd.json",
+    b"-rf",
+    b"$(touch owned)",
+    b"%00%2e%2e%2f",
+    b"a" * 255,
+    b"tail/0011223344556677/" + b"0" * 230 + b".segment",
+)
+
+
+def plant(store: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(store), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(b"{}")
+
+
+def test_odd_names_are_strays_and_are_shown_tamely(store: Path, inside: Callable[..., Done]) -> None:
+    """Line ends, escape sequences, letters that look like ours, bytes that are no text: reported, never used."""
+    for name in ODD:
+        plant(store, name)
+    shown = [
+        inside("ls", store),
+        inside("ls", store, "--json"),
+        inside("verify", store, "--level", "content"),
+        inside("check", "--store", store),
+        inside("restore", store, "-o", store.parent / "out.db"),
+    ]
+    listing = shown[1].json
+
+    assert [0, 0, 0, 0] == [shown[each].code for each in (0, 1, 3, 4)], shown
+    assert len(ODD) == len(listing["strays"])
+    for each in shown:
+        lines = (each.out + each.err).split("\n")
+        assert all(line.isprintable() for line in lines), lines
+    assert not (store.parent / "owned").exists()
+
+
+def test_an_error_that_names_an_object_shows_it_tamely(store: Path, inside: Callable[..., Done]) -> None:
+    """What a record says, a person sees: no escape sequence of it reaches the terminal."""
+    (path,) = (store / "generations").iterdir()
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(record | {"reason": "first run\x1b]0;owned\x07\n\x9b2Jand \u202e \ud800"}))
+    (lease,) = (store / "leases").iterdir()
+    lease.write_text(
+        json.dumps(json.loads(lease.read_bytes()) | {"host": "\x1b[2Jhost", "claimed": "\x1b[1m"})
+    )
+    shown = [inside("ls", store), inside("check", "--store", store), inside("ls", store, "--json")]
+
+    assert [0, 0, 0] == [each.code for each in shown], shown
+    assert "owned" in shown[0].out
+    for each in shown:
+        assert all(line.isprintable() for line in (each.out + each.err).split("\n")), each
+
+
+def test_a_path_of_five_thousand_letters_hides_nothing(store: Path) -> None:
+    """Deeper than any path can be said, and than a stack is: it is passed over, and all else is listed."""
+    before = [each.name for each in connect(str(store)).list("")]
+    folder = os.open(store / "tail", os.O_RDONLY)
+    for _ in range(1_100):
+        os.mkdir("deep", dir_fd=folder)
+        below = os.open("deep", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("deep.segment", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=folder))
+    os.close(folder)
+    try:
+        found = {name: outcome(call) for name, call in readings(store).items()}
+        after = [each.name for each in connect(str(store)).list("")]
+    finally:
+        subprocess.run(["rm", "-rf", store / "tail/deep"], check=True)
+
+    assert not [each for each in found.values() if isinstance(each, ReplicatorError)]
+    assert before == after
+
+
+CLOUD_NAMES = (
+    "../../etc/passwd",
+    "/etc/passwd",
+    ".",
+    "..",
+    "full/../../../etc/passwd",
+    "tail//00000000000000ff.segment",
+    "generations/../leases/00000001.json",
+    "generations/00112233445566ff.json\0",
+    "leases/00000001.json\n",
+    "\ud800.json",
+    "a" * 5_000,
+    "a/" * 2_500 + "x.json",
+    "full/0000/00/00/00000000T000000Z-0011223344556677-0000000000000000.full",
+    "keys/99999999.json/",
+)
+
+
+class Bucket(MemoryStore):
+    """An object store, where a name may be anything."""
+
+    def __init__(self, folder: Path, more: tuple[str, ...]) -> None:
+        super().__init__("s3://bucket")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.put(path.relative_to(folder).as_posix(), path.read_bytes())
+        self._objects |= dict.fromkeys(more, b"{}")
+
+
+def test_names_that_no_folder_has_lead_nowhere(store: Path, tmp_path: Path) -> None:
+    """In a bucket a name may climb, be absolute or empty: it is a stray, and the rest is as good as before."""
+    bucket = Bucket(store, CLOUD_NAMES)
+    repository = read_repository(unlocked(bucket))
+    listing = describe(repository, Filter(None, None, None))
+    report = verified(bucket)
+
+    assert set(CLOUD_NAMES) == set(listing["strays"])
+    assert restored(repository, tmp_path / "out.db")
+    assert not [each for each in report.found if each.name not in CLOUD_NAMES]
 
 
 # --- links ---------------------------------------------------------------------------------------------
