@@ -26,16 +26,21 @@ CPU_SECONDS, CPU_SECONDS_PER_GIB = 300, 300
 def bound(path: str) -> None:
     """No file is written, no program started; memory and processor time end somewhere."""
     cpu = CPU_SECONDS + CPU_SECONDS_PER_GIB * (os.stat(path).st_size >> 30)
-    for what, limit in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
+    for what, limit, spare in (
+        (resource.RLIMIT_AS, MEMORY_BYTES, 0),
+        # Where both are the same, it is killed at once, and does not say what for.
+        (resource.RLIMIT_CPU, cpu, 5),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
     ):
         _, hard = resource.getrlimit(what)
-        lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        lower, last = (
+            (limit, limit + spare)
+            if hard == resource.RLIM_INFINITY
+            else (min(limit, hard), min(limit + spare, hard))
+        )
         with contextlib.suppress(ValueError, OSError):  # some systems know fewer limits
-            resource.setrlimit(what, (lower, lower))
+            resource.setrlimit(what, (lower, last))
 
 
 def opened(path: str) -> apsw.Connection:

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -27,18 +28,20 @@ from replicator.core.errors import (
     DestinationRefused,
     ObjectCorrupt,
     ObjectNotFound,
+    ProofFailed,
     ReplicatorError,
     StoreDenied,
 )
 from replicator.keys import unlocked
 from replicator.repository import Repository, read_repository
 from replicator.restore import RestoreOptions, Target, choose, image, restore_chosen
+from replicator.source import proof
 from replicator.store import Store, connect
 from replicator.store.folder import FolderStore
 from replicator.store.gcs import open_gcs
 from replicator.store.s3 import open_s3
 from replicator.verify.run import LEVELS, Limits, Report, verify
-from tests.e2e.command import Done, sql
+from tests.e2e.command import Done, replicator, sql
 from tests.fuzz.objects import CORPUS
 from tests.support.memory_store import MemoryStore
 from tests.support.servers.s3 import Answering
@@ -492,6 +495,143 @@ def test_a_server_that_promises_a_terabyte_is_not_waited_for(kind: str) -> None:
 
     assert isinstance(found, ObjectCorrupt)
     assert "larger" in str(found)
+
+
+# --- databases made to harm ----------------------------------------------------------------------------
+
+# What CREATE refuses is written into the schema itself.
+EVIL = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+run = database.execute
+plant = "INSERT INTO sqlite_schema VALUES (?, ?, ?, 0, ?)"
+run("PRAGMA journal_mode = WAL")
+run("CREATE TABLE t (a, b)")
+run("INSERT INTO t VALUES (1, 2)")
+run("CREATE VIEW called AS SELECT load_extension('/tmp/evil.so'), writefile('owned', 'x'), readfile('/etc/passwd')")
+run("CREATE TRIGGER fired AFTER INSERT ON t BEGIN SELECT load_extension('/tmp/evil.so'); END")
+run("CREATE VIEW pointer AS SELECT fts3_tokenizer('simple', x'4141414141414141')")
+run("CREATE TABLE evil_target (a)")
+run("PRAGMA writable_schema = ON")
+run(plant, ("view", "sqlite_stat1", "sqlite_stat1", "CREATE VIEW sqlite_stat1 AS SELECT load_extension(1)"))
+run(plant, ("trigger", "evil", "evil_target", "CREATE TRIGGER evil BEFORE DELETE ON evil_target BEGIN "
+            "SELECT writefile('owned', 1); END"))
+run("PRAGMA writable_schema = RESET")
+for statement in sys.argv[2:]:
+    run(statement)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def evil_store(folder: Path, *statements: str) -> Path:
+    """A repository of a database with that schema, replicated by the program as any other."""
+    subprocess.run([sys.executable, "-c", EVIL, str(folder / "evil.db"), *statements], check=True)
+    done = replicator("replicate", "evil.db", "evil-store", "--once", cwd=folder)
+    assert 0 == done.code, done.err
+    return folder / "evil-store"
+
+
+def lowered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, cpu: int, memory: int) -> None:
+    """The child's own program, with other numbers."""
+    text = Path(proof._CHILD).read_text("utf-8")
+    changed = text.replace(
+        "CPU_SECONDS, CPU_SECONDS_PER_GIB = 300, 300", f"CPU_SECONDS, CPU_SECONDS_PER_GIB = {cpu}, 1"
+    )
+    changed = changed.replace("MEMORY_BYTES = 1 << 30", f"MEMORY_BYTES = {memory}")
+    assert changed.count(str(memory)) == 1
+    assert changed != text
+    (tmp_path / "child.py").write_text(changed)
+    monkeypatch.setattr(proof, "_CHILD", str(tmp_path / "child.py"))
+
+
+def attempt(store: Path, output: Path) -> None:
+    repository = read_repository(unlocked(connect(str(store))))
+    restore_chosen(repository, choose(repository, Target()), str(output), RestoreOptions("full"))
+
+
+def test_what_a_schema_calls_is_not_called(tmp_path: Path) -> None:
+    """Views and triggers that load code, write files or take pointers lie there, and nothing of them runs."""
+    store = evil_store(tmp_path)
+    attempt(store, tmp_path / "out.db")
+
+    assert not (tmp_path / "owned").exists()
+    assert not Path("owned").exists()
+    assert (tmp_path / "out.db").exists()
+
+
+# A column is computed whenever it is looked at, from a rule that was a harmless one when the row was written.
+_LATER = (
+    "PRAGMA writable_schema = ON",
+    "UPDATE sqlite_schema SET sql = replace(replace(sql, '0 +', '{0}'), '1 +', '{1}')",
+)
+HARMS = {
+    "time": (
+        "CREATE TABLE slow (x, y AS (instr(hex(zeroblob(0 + x)), hex(zeroblob(1 + x)) || 'x')) NOT NULL)",
+        "INSERT INTO slow VALUES (1)",
+        *(each.format("500000 +", "250000 +") for each in _LATER),
+    ),
+    "memory": (
+        "CREATE TABLE large (x, y AS (length(hex(zeroblob(0 + x)))) NOT NULL)",
+        "INSERT INTO large VALUES (1)",
+        *(each.format("400000000 +", "1 +") for each in _LATER),
+    ),
+    # A search index that takes its content from a view without an end.
+    "endless view": (
+        "CREATE VIEW endless AS SELECT 1 AS rowid, 'x' AS a",
+        "CREATE VIRTUAL TABLE search USING fts5(a, content='endless', content_rowid='rowid')",
+        "INSERT INTO search(rowid, a) VALUES (1, 'x')",
+        "DROP VIEW endless",
+        "CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+        "SELECT i AS rowid, i AS a FROM n WHERE i < 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_check_that_does_not_end_is_ended(
+    tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With lowered bounds: the child that asks SQLite ends, the restore says so, and leaves nothing behind."""
+    store = evil_store(tmp_path, *HARMS[harm])
+    lowered(monkeypatch, tmp_path, cpu=1, memory=200_000_000)
+    began = time.monotonic()
+    with pytest.raises(ProofFailed) as caught:
+        attempt(store, tmp_path / "out.db")
+
+    assert time.monotonic() - began < PROMPT_SECONDS
+    assert ("memory" if harm == "memory" else "did not come to an end") in str(caught.value)
+    assert [] == [each for each in os.listdir(tmp_path) if each.startswith((".out", "out"))]
+
+
+def test_the_child_that_reads_the_file_has_no_secrets(tmp_path: Path) -> None:
+    """Whatever a file makes of the child, keys of the environment are not there to be taken."""
+    store = evil_store(tmp_path)
+    text = Path(proof._CHILD).read_text("utf-8")
+    (tmp_path / "child.py").write_text(
+        text.replace(
+            "    bound(path)\n", "    remarks.append(json.dumps(dict(os.environ)))\n    bound(path)\n"
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "_CHILD", str(tmp_path / "child.py"))
+        for name in (
+            "BACKUP_S3_SECRET_KEY",
+            "BACKUP_ENCRYPTION_PASSPHRASE",
+            "AWS_SECRET_ACCESS_KEY",
+            "S3_SECRET_KEY",
+        ):
+            patch.setenv(name, "")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-the-cloud")
+        patch.setenv("AZURE_STORAGE_KEY", "canary-of-the-cloud")
+        repository = read_repository(unlocked(connect(str(store))))
+        result = restore_chosen(
+            repository, choose(repository, Target()), str(tmp_path / "out.db"), RestoreOptions("quick")
+        )
+    (environ,) = (json.loads(each) for each in result.remarks if each.startswith("{"))
+
+    assert "PATH" in environ
+    assert not [name for name in environ if name.startswith(("BACKUP_", "AWS_", "AZURE_", "S3_", "GOOGLE_"))]
 
 
 # --- where it is restored to ---------------------------------------------------------------------------
