@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +42,8 @@ from replicator.store.folder import FolderStore
 from replicator.store.gcs import open_gcs
 from replicator.store.s3 import open_s3
 from replicator.verify.run import LEVELS, Limits, Report, verify
-from tests.e2e.command import Done, replicator, sql
-from tests.fuzz.objects import CORPUS
+from tests.e2e.command import ENVIRONMENT, Done, command, replicator, sql
+from tests.fuzz.objects import CORPUS, KEY
 from tests.support.memory_store import MemoryStore
 from tests.support.servers.s3 import Answering
 
@@ -495,6 +496,126 @@ def test_a_server_that_promises_a_terabyte_is_not_waited_for(kind: str) -> None:
 
     assert isinstance(found, ObjectCorrupt)
     assert "larger" in str(found)
+
+
+# --- modes ---------------------------------------------------------------------------------------------
+
+WATCH = """
+import json, os, stat, sys
+
+real = os.open
+log = real(os.environ["WATCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+unnamed = getattr(os, "O_TMPFILE", -1)
+
+
+def note(*what):
+    os.write(log, json.dumps(what).encode() + b"\\n")
+
+
+def watched(path, flags, mode=0o777, *, dir_fd=None):
+    fd = real(path, flags, mode, dir_fd=dir_fd)
+    if flags & os.O_CREAT or flags & unnamed == unnamed:
+        note("made", os.fsdecode(path), stat.S_IMODE(os.fstat(fd).st_mode))
+    return fd
+
+
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and isinstance(arguments[0], (str, bytes)):
+        if arguments[2] & os.O_CREAT or arguments[2] & unnamed == unnamed:
+            note("asked", os.fsdecode(arguments[0]))
+    elif event in ("os.mkdir", "os.chmod"):
+        note(event, str(arguments[0]), arguments[1])
+
+
+os.open = watched
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_nobody_else_may_read_what_is_made_from_its_first_moment_on(tmp_path: Path, umask: int) -> None:
+    """Every file is 0600 and every folder 0700 when it is made, seen by the process that makes them: looked at through
+    the descriptor before a byte is in them, and nothing is made narrower afterwards."""
+    watch = tmp_path / "watch"
+    watch.mkdir()
+    (watch / "sitecustomize.py").write_text(WATCH)
+    sql(tmp_path / "app.db", "PRAGMA journal_mode = WAL", "CREATE TABLE t (a)", "INSERT INTO t VALUES (1)")
+    environ = {
+        **ENVIRONMENT,
+        "PYTHONPATH": f"{watch}:{ENVIRONMENT['PYTHONPATH']}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "WATCH_LOG": str(tmp_path / "watch.log"),
+        "BACKUP_ENCRYPTION_KEY": KEY,
+    }
+    verbs = [
+        ("replicate", "app.db", "store", "--once"),
+        ("restore", "store", "-o", "out.db"),
+        ("key", "kit", "store", "-o", "kit"),
+    ]
+    if umask == 0:
+        verbs += [
+            ("verify", "store", "--level", "restore"),
+            ("key", "rotate", "app.db"),
+            ("key", "generate", "-o", "key"),
+        ]
+    for arguments in verbs:
+        done = subprocess.run(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environ,
+            umask=umask,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+    events = [json.loads(line) for line in (tmp_path / "watch.log").read_text().splitlines()]
+    asked = [path for kind, path, *_ in events if kind == "asked" and not path.startswith(str(watch))]
+    made = [
+        (path, mode) for kind, path, mode in (each for each in events if len(each) == 3) if kind == "made"
+    ]
+
+    assert len(made) > 20
+    assert sorted(asked) == sorted(path for path, _ in made), (
+        "something is made in a way that is not looked at"
+    )
+    assert {0o600} == {mode for path, mode in made if not path.startswith("/dev")}, made
+    folders = [
+        (path, mode) for kind, path, mode in (each for each in events if len(each) == 3) if kind == "os.mkdir"
+    ]
+    assert {0o700} == {mode for _, mode in folders}
+    narrowed = {path for kind, path, *_ in events if kind == "os.chmod"}
+    assert narrowed <= {path for path, _ in folders}
+    left = [
+        path for name in ("store", ".app.db-replicator", "out.db", "kit") for path in below(tmp_path / name)
+    ]
+    assert len(left) > 15
+    assert [] == [
+        path for path in left if stat.S_IMODE(path.stat().st_mode) != (0o700 if path.is_dir() else 0o600)
+    ]
+
+
+def below(path: Path) -> Iterator[Path]:
+    yield path
+    yield from path.rglob("*")
+
+
+def test_a_store_that_everybody_may_write_to_is_told_of(
+    store: Path, tmp_path: Path, inside: Callable[..., Done]
+) -> None:
+    """It works, what is made in it is nobody else's, and ``check`` says what is wrong with it."""
+    store.chmod(0o777)
+    FolderStore(str(store)).put("new/folder/a", b"x")
+    done = inside("check", "--store", store)
+    store.chmod(0o700)
+    better = inside("check", "--store", store)
+
+    assert "others may write" in done.out
+    assert 0 == done.code
+    assert "others may write" not in better.out
+    assert [0o700, 0o700, 0o600] == [
+        stat.S_IMODE((store / each).stat().st_mode) for each in ("new", "new/folder", "new/folder/a")
+    ]
 
 
 # --- databases made to harm ----------------------------------------------------------------------------
