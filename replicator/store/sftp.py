@@ -23,6 +23,7 @@ from replicator.core.errors import (
     UsageError,
 )
 from replicator.core.sizes import require_proper_size
+from replicator.files import shown_path
 from replicator.store import sftp_session as wire
 from replicator.store.folders import walk
 from replicator.store.sftp_publish import Publisher, clear_leftovers, look
@@ -77,10 +78,11 @@ def _secret(name: str, environ: Mapping[str, str], home: str) -> str | None:
     try:
         with open(_local(file, home), encoding="utf-8") as opened:
             return opened.read().rstrip("\r\n") or None
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, UnicodeDecodeError):
         raise StoreDenied(
-            f"cannot read {file}", hint=f"{name}_FILE names a file that this user can read"
-        ) from exc
+            f"cannot read {shown_path(_local(file, home), file)}",
+            hint=f"{name}_FILE names a file that this user can read",
+        ) from None
 
 
 class SftpStore:
