@@ -17,6 +17,8 @@ from urllib.parse import quote
 import apsw
 
 PROBLEMS_MAX = 10
+# What whoever asked gets to read of each kind, and of each.
+TEXTS_MAX, LETTERS_MAX = 20, 1_000
 # SQLite's cache, its sorters and a page of 64 KiB need a tenth of it, whatever the size of the database.
 MEMORY_BYTES = 1 << 30
 # SQLite checks a gigabyte in 1 to 5 s; a file made to hang us does not end by itself.
@@ -75,6 +77,12 @@ def try_virtual_tables(connection: apsw.Connection, remarks: list[str]) -> None:
             remarks.append(f"virtual table {name}: {exc}")
 
 
+def cut(texts: list[str]) -> list[str]:
+    """Names in them are as long, and they are as many, as the file wants."""
+    more = [f"and {len(texts) - TEXTS_MAX} more"] if len(texts) > TEXTS_MAX else []
+    return [each[:LETTERS_MAX] for each in texts[:TEXTS_MAX]] + more
+
+
 def main(path: str, level: str) -> None:
     problems: list[str] = []
     remarks: list[str] = []
@@ -87,7 +95,7 @@ def main(path: str, level: str) -> None:
         problems.append(str(exc))
     except apsw.Error as exc:
         problems.append(f"SQLite failed on it: {exc}")
-    print(json.dumps({"problems": problems, "remarks": remarks}))
+    print(json.dumps({"problems": cut(problems), "remarks": cut(remarks)}))
 
 
 if __name__ == "__main__":

@@ -725,6 +725,27 @@ def test_a_check_that_does_not_end_is_ended(
     assert [] == [each for each in os.listdir(tmp_path) if each.startswith((".out", "out"))]
 
 
+def test_a_file_does_not_choose_how_much_is_said_of_it(tmp_path: Path) -> None:
+    """Thousands of tables of modules that nobody has, with names of a kilobyte: a few are told of, and that there are
+    more."""
+    row = "'table', printf('v%d%.1000c', n, 'x'), printf('v%d%.1000c', n, 'x'), 0, "
+    sql_of_it = "printf('CREATE VIRTUAL TABLE v%d%.1000c USING nosuch()', n, 'x')"
+    store = evil_store(
+        tmp_path,
+        "PRAGMA writable_schema = ON",
+        f"INSERT INTO sqlite_schema WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3000) "
+        f"SELECT {row}{sql_of_it} FROM r",
+    )
+    repository = read_repository(unlocked(connect(str(store))))
+    result = restore_chosen(
+        repository, choose(repository, Target()), str(tmp_path / "out.db"), RestoreOptions("quick")
+    )
+
+    assert 10 < len(result.remarks) < 30
+    assert sum(map(len, result.remarks)) < 30_000
+    assert "more" in result.remarks[-1]
+
+
 def test_the_child_that_reads_the_file_has_no_secrets(tmp_path: Path) -> None:
     """Whatever a file makes of the child, keys of the environment are not there to be taken."""
     store = evil_store(tmp_path)
