@@ -384,11 +384,11 @@ def _pipe(path: Path) -> None:
 
 
 def _socket(path: Path) -> None:
-    # Its path may be too long for a socket: bound beside, and moved there.
-    short = Path("/tmp") / f"s{os.getpid()}"
+    # Said by the number of its folder: the path of a socket has at most 107 letters.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(short))
-    shutil.move(short, path)
+        bound.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
 
 
 def _folder(path: Path) -> None:
