@@ -275,6 +275,20 @@ def lies_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def shown_path(path: str, given: str = "") -> str:
+    """For a message about a file that a setting names, as it was *given*. Where nothing lies there, and it is not
+    spelt as a path of an existing folder, only the folder: people put into a setting what belongs into its file, and
+    that may be a secret. So an OSError, which has the path in it, is not chained."""
+    folder = os.path.dirname(path)
+    try:
+        spelt_out = given.startswith(("/", "~/", "./", "../")) and folder != "/" and os.path.isdir(folder)
+        if os.path.lexists(path) or spelt_out:
+            return given or path
+        return os.path.join(folder, "…") if os.path.isdir(folder) else "…"
+    except ValueError:
+        return "…"
+
+
 def free_bytes(path: str) -> int:
     """Space an unprivileged writer has on the file system of *path*."""
     found = os.statvfs(path)

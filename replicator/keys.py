@@ -20,7 +20,7 @@ from replicator.core.names import KEYS, LEASES, REPOSITORY, KeyName, parse_name
 from replicator.core.operator_key import KEY_SIZE, OperatorKey, parse_key, parse_passphrase
 from replicator.core.records import RepositoryRecord, decode_repository
 from replicator.core.seal import KEY_ID_SIZE, SALT_SIZE
-from replicator.files import mapped_errors, replace_file
+from replicator.files import mapped_errors, replace_file, shown_path
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
 
@@ -82,7 +82,7 @@ class KeySource:
         if value:
             return [(setting, value)]
         if path:
-            return [(f"{setting} in {path}", _read_file(path))]
+            return [(f"{setting} in {shown_path(path)}", _read_file(path))]
         return [(f"what the command of {setting} prints", _run(command, setting))] if command else []
 
 
@@ -92,7 +92,9 @@ def _read_file(path: str) -> str:
             return file.read(1 << 16)
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
-        raise ConfigError(f"cannot read the key file {path}: {reason}", hint="correct its path") from exc
+        raise ConfigError(
+            f"cannot read the key file {shown_path(path)}: {reason}", hint="correct its path"
+        ) from None
 
 
 def _run(command: str, setting: str) -> str:

@@ -98,7 +98,7 @@ def _tell(screen: Screen, findings: list[Finding]) -> int:
             if screen.quiet and each.level is Level.OK:
                 continue
             level = click.style(each.level.value.ljust(4), fg=_COLORS[each.level])
-            screen.result(f"{level}  {each.subject}: {each.message}")
+            screen.result(f"  {each.subject}: {each.message}", lead=level)
             if each.hint:
                 screen.result(f"      hint: {each.hint}")
     if not failed:

@@ -4,6 +4,7 @@ it finds."""
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -199,6 +200,11 @@ def check_store(store: Store, config: DatabaseConfig | None) -> Iterator[Finding
     if folder is not None and not os.path.isdir(folder):
         yield _absent_folder(store.url, folder)
         return
+    if folder is not None and os.stat(folder).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Finding(
+            Level.WARN, store.url, "others may write to the folder",
+            "a backup is worth what nobody else can change: chmod go-w",
+        )  # fmt: skip
     try:
         yield from _trial(store)
         yield from _repository(store)

@@ -102,7 +102,7 @@ def show(ctx: click.Context, path: str | None) -> None:
     if screen.json:
         screen.document({"kind": "replicator-config", "databases": databases})
     else:
-        screen.result(yaml.safe_dump({"databases": databases}, sort_keys=False).rstrip())
+        screen.text(yaml.safe_dump({"databases": databases}, sort_keys=False))
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def init(ctx: click.Context, output: str) -> None:
     """Write a first configuration, with comments. An existing file is never touched."""
     screen = screen_of(ctx)
     if output == "-":
-        screen.result(TEMPLATE.rstrip())
+        screen.text(TEMPLATE)
         return
     try:
         with open(output, "x", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ import click
 
 from replicator import __version__
 from replicator.cli.frame import Settings, Verbs
+from replicator.cli.screen import tame
 from replicator.core.errors import ReplicatorError
 
 VERBS = {
@@ -91,10 +92,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tell(settings: Settings, what: str, message: str, hint: str | None) -> None:
     if settings.verbosity >= 2:
-        traceback.print_exc()
-    click.echo(f"{click.style(f'{what}:', fg='red')} {message}", err=True, color=settings.color)
+        for line in traceback.format_exc().splitlines():
+            click.echo(tame(line), err=True)
+    click.echo(f"{click.style(f'{what}:', fg='red')} {tame(message)}", err=True, color=settings.color)
     if hint is not None:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {tame(hint)}", err=True)
 
 
 def _one_line(text: str) -> str:

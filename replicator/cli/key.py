@@ -214,7 +214,7 @@ def kit(ctx: click.Context, source: str, config: str | None, output: str | None)
     ring = holders.ring()  # proves that the key opens it
     text = kit_text(ring, [store.url for store in holders.stores], holders.source.read()[0], asked.wall_now())
     if output is None:
-        screen.result(text.rstrip())
+        screen.text(text)
     else:
         _write_secret(output, text)
         screen.say(f"wrote {os.path.abspath(output)}")

@@ -8,6 +8,7 @@ import sys
 import time
 
 from replicator.cli.frame import Settings
+from replicator.cli.screen import tame
 
 # What every record has; the rest are the fields that were given with the event.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -57,7 +58,9 @@ class _Logfmt(logging.Formatter):
             **_fields_of(record),
         }  # fmt: skip
         line = " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        return "\n".join((line, *map(tame, self.formatException(record.exc_info).splitlines())))
 
 
 class _Json(logging.Formatter):
@@ -77,4 +80,4 @@ def _quoted(text: str) -> str:
     """As logfmt wants it: quotes where a space, a quote or nothing would break the line apart."""
     if text and not any(character in ' ="\\' or not character.isprintable() for character in text):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -30,9 +30,14 @@ class Screen:
     def quiet(self) -> bool:
         return self._settings.quiet
 
-    def result(self, line: str = "") -> None:
-        """A line of what was asked for."""
-        click.echo(line, color=self._settings.color)
+    def result(self, line: str = "", *, lead: str = "") -> None:
+        """A line of what was asked for. *lead* stands before it as it is, colours and all."""
+        click.echo(lead + tame(line), color=self._settings.color)
+
+    def text(self, lines: str) -> None:
+        """Several lines that are all our own."""
+        for line in lines.splitlines():
+            self.result(line)
 
     def document(self, content: dict[str, Any]) -> None:
         """One object on one line, so that several are JSON Lines; *content* names its ``kind``."""
@@ -42,17 +47,25 @@ class Screen:
     def note(self, text: str) -> None:
         """Something to know beside the result; silent with --quiet."""
         if not self._settings.quiet:
-            click.echo(f"note: {text}", err=True)
+            click.echo(f"note: {tame(text)}", err=True)
 
     def say(self, line: str) -> None:
         """Progress and plans; silent with --quiet."""
         if not self._settings.quiet:
-            click.echo(line, err=True, color=self._settings.color)
+            click.echo(tame(line), err=True, color=self._settings.color)
 
     @property
     def draws(self) -> bool:
         """Whether something that moves may be drawn on standard error."""
         return sys.stderr.isatty() and not self._settings.quiet and not self._settings.json
+
+
+def tame(text: str) -> str:
+    """*text* on one line, with no character in it that takes hold of a terminal, hides something, or is none: names and
+    records come from stores that anybody may have written to."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def screen_of(ctx: click.Context) -> Screen:

@@ -24,7 +24,7 @@ from replicator.cli.screen import (
 from replicator.config import SECONDS_PER_DAY, DatabaseConfig
 from replicator.core.errors import ReplicatorError, SourceGone
 from replicator.core.position import Position, parse_position
-from replicator.core.times import format_time
+from replicator.core.times import MICROS_MAX, format_time
 from replicator.deadline import ask_all
 from replicator.enlist import is_of, newest_lease
 from replicator.files import lock_holder, read_json
@@ -126,8 +126,13 @@ def _position(text: str | None) -> Position | None:
 
 
 def _generation_began(state_folder: str) -> int:
+    """0 where nobody says, or says it in another way than an agent does."""
     state = read_json(os.path.join(state_folder, "state.json")) or {}
-    return int(((state.get("generation") or {}).get("record") or {}).get("began") or 0)
+    try:
+        began = state["generation"]["record"]["began"]
+    except (KeyError, TypeError):
+        return 0
+    return began if type(began) is int and 0 < began <= MICROS_MAX else 0
 
 
 @dataclass(frozen=True, slots=True)

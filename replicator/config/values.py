@@ -16,7 +16,7 @@ from replicator.core.schedule import Schedule
 from replicator.core.schedule_file import DEFAULT_SCHEDULES
 from replicator.keys import KeySource
 from replicator.state import default_state_folder
-from replicator.store import folder_of, is_folder, open_store
+from replicator.store import folder_of, is_folder, open_store, shown_url
 
 # A lone commit is shipped at once anyway; under sustained commits this bounds the number of objects, each of
 # which is a request that somebody pays for unless it is a file of one's own.
@@ -111,9 +111,10 @@ def _path_text(what: str, value: object) -> str:
     try:
         text = os.fsdecode(value)  # type: ignore[arg-type]  # of any type: callers need not be checked
     except TypeError:
-        raise ConfigError(f"`{what}` of a database is no path: {value!r}") from None
+        raise ConfigError(f"`{what}` of a database is no path but a {type(value).__name__}") from None
     if not text or "\0" in text:
-        raise ConfigError(f"`{what}` of a database is no path: {text!r}", hint="name a file")
+        fault = "it has a zero byte in it" if text else "it is empty"
+        raise ConfigError(f"`{what}` of a database is no path: {fault}", hint="name a file")
     return text
 
 
@@ -121,8 +122,8 @@ def _store_texts(database: str, stores: object) -> tuple[str, ...]:
     # A text is a sequence of texts, too: each of its letters would become a folder.
     if isinstance(stores, (str, bytes, os.PathLike)) or not isinstance(stores, Iterable):
         raise ConfigError(
-            f"`stores` of {database} is no list of store URLs: {stores!r}",
-            hint=f"put it in a list: [{os.fsdecode(stores)!r}]" if isinstance(stores, (str, bytes)) else None,
+            f"`stores` of {database} is no list of store URLs but a {type(stores).__name__}",
+            hint="put it in a list",
         )
     return tuple(_path_text("stores", each) for each in stores)
 
@@ -168,6 +169,6 @@ def _place_of(url: str) -> str:
     try:
         place = open_store(url).url
     except UsageError:
-        return url
+        return shown_url(url)
     folder = folder_of(place)
     return place if folder is None else "file://" + os.path.realpath(folder)

@@ -20,7 +20,7 @@ HEAD_SIZE = _HEAD.size
 # A log is put and read whole, so this is what it costs in memory. One that would be larger is cut in two.
 LOG_BYTES_MAX = 32 << 20
 # A unit of the largest transaction's part is below 5 MiB; a reader is ready for more.
-_READ_BYTES_MAX = 512 << 20
+READ_BYTES_MAX = 512 << 20
 _INDEX_BYTES_MAX = 64 << 20
 
 
@@ -61,7 +61,7 @@ def encode_log(name: LogName, units: Sequence[tuple[UnitHeader, bytes]]) -> byte
 def decode_log(data: bytes, name: LogName) -> Log:
     """The inverse; the units in it are still to be decoded."""
     text = str(name)
-    if len(data) < HEAD_SIZE + DIGEST_SIZE or len(data) > _READ_BYTES_MAX:
+    if len(data) < HEAD_SIZE + DIGEST_SIZE or len(data) > READ_BYTES_MAX:
         raise ObjectCorrupt(f"{text} has {len(data)} bytes, which no log has", name=text)
     magic, version, index_bytes = _HEAD.unpack_from(data)
     if magic != MAGIC:

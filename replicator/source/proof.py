@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from replicator.core.errors import ProofFailed
 
 _CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "proof_child.py")
 _LOOK_SECONDS = 0.1
+# Of the environment, what it takes to start Python. Keys of stores and of the repository are in there, too, and
+# whatever the file makes of the child has no use for them.
+_KEPT = re.compile("PATH|HOME|LANG|LC_.*|TZ|TMPDIR|PYTHON.*|LD_.*|DYLD_.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,9 @@ class Proof:
 
     def __enter__(self) -> Proof:
         self._child = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)},
+        )  # fmt: skip
         return self
 
     def __exit__(

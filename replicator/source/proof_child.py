@@ -17,6 +17,8 @@ from urllib.parse import quote
 import apsw
 
 PROBLEMS_MAX = 10
+# What whoever asked gets to read of each kind, and of each.
+TEXTS_MAX, LETTERS_MAX = 20, 1_000
 # SQLite's cache, its sorters and a page of 64 KiB need a tenth of it, whatever the size of the database.
 MEMORY_BYTES = 1 << 30
 # SQLite checks a gigabyte in 1 to 5 s; a file made to hang us does not end by itself.
@@ -26,16 +28,21 @@ CPU_SECONDS, CPU_SECONDS_PER_GIB = 300, 300
 def bound(path: str) -> None:
     """No file is written, no program started; memory and processor time end somewhere."""
     cpu = CPU_SECONDS + CPU_SECONDS_PER_GIB * (os.stat(path).st_size >> 30)
-    for what, limit in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
+    for what, limit, spare in (
+        (resource.RLIMIT_AS, MEMORY_BYTES, 0),
+        # Where both are the same, it is killed at once, and does not say what for.
+        (resource.RLIMIT_CPU, cpu, 5),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
     ):
         _, hard = resource.getrlimit(what)
-        lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        lower, last = (
+            (limit, limit + spare)
+            if hard == resource.RLIM_INFINITY
+            else (min(limit, hard), min(limit + spare, hard))
+        )
         with contextlib.suppress(ValueError, OSError):  # some systems know fewer limits
-            resource.setrlimit(what, (lower, lower))
+            resource.setrlimit(what, (lower, last))
 
 
 def opened(path: str) -> apsw.Connection:
@@ -70,6 +77,12 @@ def try_virtual_tables(connection: apsw.Connection, remarks: list[str]) -> None:
             remarks.append(f"virtual table {name}: {exc}")
 
 
+def cut(texts: list[str]) -> list[str]:
+    """Names in them are as long, and they are as many, as the file wants."""
+    more = [f"and {len(texts) - TEXTS_MAX} more"] if len(texts) > TEXTS_MAX else []
+    return [each[:LETTERS_MAX] for each in texts[:TEXTS_MAX]] + more
+
+
 def main(path: str, level: str) -> None:
     problems: list[str] = []
     remarks: list[str] = []
@@ -82,7 +95,7 @@ def main(path: str, level: str) -> None:
         problems.append(str(exc))
     except apsw.Error as exc:
         problems.append(f"SQLite failed on it: {exc}")
-    print(json.dumps({"problems": problems, "remarks": remarks}))
+    print(json.dumps({"problems": cut(problems), "remarks": cut(remarks)}))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,18 @@ from __future__ import annotations
 from replicator.core.errors import UsageError
 from replicator.files import lies_within
 from replicator.store.contract import Store
-from replicator.store.opening import connect, folder_of, is_folder, is_plain_path, open_store
+from replicator.store.opening import connect, folder_of, is_folder, is_plain_path, open_store, shown_url
 
-__all__ = ["Store", "connect", "folder_of", "is_folder", "is_plain_path", "open_store", "require_apart"]
+__all__ = [
+    "Store",
+    "connect",
+    "folder_of",
+    "is_folder",
+    "is_plain_path",
+    "open_store",
+    "require_apart",
+    "shown_url",
+]
 
 
 def require_apart(store: Store, state_folder: str) -> None:

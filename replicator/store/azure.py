@@ -24,6 +24,7 @@ from replicator.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.core.times import micros_of
 from replicator.store.azure_settings import WHERE_CREDENTIALS_GO, Access, read_access, read_place
 from replicator.store.cloud_wire import (
@@ -85,7 +86,9 @@ class AzureStore:
 
     def get(self, name: str) -> bytes:
         with self._errors("read", name):
-            data: bytes = self._opened().download_blob(self._prefix + name).readall()
+            found = self._opened().download_blob(self._prefix + name)  # its first block, and how long it is
+            require_proper_size(name, found.size)
+            data: bytes = found.readall()
             return data
 
     def get_start(self, name: str, length: int) -> tuple[bytes, int]:

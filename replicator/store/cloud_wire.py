@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from replicator.core.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable, UsageError
+from replicator.files import shown_path
 from replicator.store.contract import PROBES
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ def first_setting(environ: Mapping[str, str], *names: str) -> str | None:
             try:
                 with open(path, encoding="utf-8") as file:
                     return file.read().strip()
-            except (OSError, ValueError) as exc:
+            except (OSError, ValueError):
                 raise UsageError(
-                    f"cannot read the file that {name}_FILE names: {path}", hint=f"correct {name}_FILE"
-                ) from exc
+                    f"cannot read the file that {name}_FILE names: {shown_path(path, path)}",
+                    hint=f"correct {name}_FILE",
+                ) from None
     return None
 
 

@@ -6,7 +6,8 @@ given and interprets none of it.
 - ``put`` creates an object, whole and durable when it returns, and raises ObjectExists if the name is taken;
   of several concurrent puts of a name exactly one succeeds. A put that raised StoreUnavailable may have taken
   the bytes all the same: the caller asks again with the same bytes and meets ObjectExists.
-- ``get`` gives the whole object or raises ObjectNotFound. ``get_range`` gives exactly the bytes asked for, or
+- ``get`` gives the whole object or raises ObjectNotFound; where it is larger than any object of its name, it raises
+  ObjectCorrupt instead of reading it (core/sizes.py). ``get_range`` gives exactly the bytes asked for, or
   raises ObjectCorrupt where the object is shorter.
 - ``list`` gives every object whose name begins with the prefix and sorts after ``after``, in the order of
   their names, each once. Objects put before the call are in it; probes only where the prefix is one of theirs.

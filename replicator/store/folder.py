@@ -12,9 +12,11 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreUnavailable
+from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreDenied, StoreUnavailable
+from replicator.core.sizes import require_proper_size
 from replicator.files import make_folder, mapped_errors, publish_once, replace_file, sync_folder
 from replicator.store.folders import walk
 
@@ -37,20 +39,17 @@ class FolderStore:
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        with self._writing(path):
+        with self._writing(name, path):
             try:
                 publish_once(path, data)
             except FileExistsError as exc:
                 raise ObjectExists(name) from exc
 
     def get(self, name: str) -> bytes:
-        path = self._path(name)
-        with mapped_errors(f"cannot read {path}"):
-            try:
-                with open(path, "rb", opener=_no_follow) as file:
-                    return file.read()
-            except FileNotFoundError as exc:
-                raise ObjectNotFound(name) from exc
+        with self._opened(name) as file:
+            size = os.fstat(file.fileno()).st_size
+            require_proper_size(name, size)
+            return file.read(size)
 
     def get_start(self, name: str, length: int) -> tuple[bytes, int]:
         return self._part(name, 0, length)
@@ -69,12 +68,13 @@ class FolderStore:
     def delete(self, name: str) -> None:
         path = self._path(name)
         with mapped_errors(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
+            self._require_no_link(name)
             os.unlink(path)
             sync_folder(os.path.dirname(path))
 
     def replace(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        with self._writing(path):
+        with self._writing(name, path):
             replace_file(path, data)
 
     def modified(self, name: str) -> int:
@@ -93,20 +93,16 @@ class FolderStore:
 
     def _part(self, name: str, offset: int, length: int) -> tuple[bytes, int]:
         """What there is of a span, and the size of the whole file."""
-        path = self._path(name)
-        with mapped_errors(f"cannot read {path}"):
-            try:
-                with open(path, "rb", buffering=0, opener=_no_follow) as file:
-                    return os.pread(file.fileno(), length, offset), os.fstat(file.fileno()).st_size
-            except FileNotFoundError as exc:
-                raise ObjectNotFound(name) from exc
+        with self._opened(name) as file:
+            return os.pread(file.fileno(), length, offset), os.fstat(file.fileno()).st_size
 
     @contextlib.contextmanager
-    def _writing(self, path: str) -> Iterator[None]:
+    def _writing(self, name: str, path: str) -> Iterator[None]:
         """Makes the folder of *path* where it is missing. The root is looked at whenever something goes into it: the
         folder below a mount that is away is there, unlike those inside."""
         folder = os.path.dirname(path)
         with mapped_errors(f"cannot write {path}"):
+            self._require_no_link(name)
             if folder not in self._made or folder == self._root:
                 self._require_root()
             if folder not in self._made:
@@ -118,6 +114,42 @@ class FolderStore:
             except FileNotFoundError:
                 self._made.discard(folder)
                 raise
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        """A regular file below the root, which no link leads to or from."""
+        path = self._path(name)
+        with mapped_errors(f"cannot read {path}"):
+            if link := self._link_above(name):
+                raise ObjectCorrupt(f"{link} is a symbolic link", name=name)
+            try:
+                with open(path, "rb", opener=_unwaiting) as file:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        raise ObjectCorrupt(f"{path} is not a regular file", name=name)
+                    yield file
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
+                raise ObjectNotFound(name) from exc
+            except OSError as exc:
+                if exc.errno == errno.ELOOP:
+                    raise ObjectCorrupt(f"{path} is a symbolic link", name=name) from exc
+                if exc.errno == errno.ENXIO:
+                    raise ObjectCorrupt(f"{path} is not a regular file", name=name) from exc
+                raise
+
+    def _link_above(self, name: str) -> str | None:
+        """The folder above *name* that is a link: it could lead to any place of this machine. The root may be one."""
+        at = self._root
+        for part in name.split("/")[:-1]:
+            at = os.path.join(at, part)
+            if os.path.islink(at):
+                return at
+        return None
+
+    def _require_no_link(self, name: str) -> None:
+        if link := self._link_above(name):
+            raise StoreDenied(
+                f"{link} is a symbolic link", hint="nothing is written through one: put a folder in its place"
+            )
 
     def _require_root(self) -> None:
         """The mount is still there. A share that was mounted again may be another device, but is not empty."""
@@ -133,6 +165,8 @@ class FolderStore:
         return os.path.join(self._root, *parts)
 
     def _entries(self, folder: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
+        if self._link_above(f"{folder}/"):
+            return []
         try:
             with os.scandir(os.path.join(self._root, folder) if folder else self._root) as found:
                 return [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
@@ -147,11 +181,7 @@ def _size(entry: os.DirEntry[str]) -> int | None:
     return None
 
 
-def _no_follow(path: str, flags: int) -> int:
-    """A link in a store is never ours: it could point at any file of this machine."""
-    try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as exc:
-        if exc.errno == errno.ELOOP:
-            raise ObjectCorrupt(f"{path} is a symbolic link") from exc
-        raise
+def _unwaiting(path: str, flags: int) -> int:
+    """A link in a store is never ours: it could point at any file of this machine. Nor is a pipe, which is opened
+    without waiting for who writes to it, so that it can be refused."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

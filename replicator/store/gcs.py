@@ -28,6 +28,7 @@ from replicator.core.errors import (
     StoreDenied,
     StoreUnavailable,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.core.times import micros_of
 from replicator.store.cloud_wire import (
     CONNECT_SECONDS,
@@ -212,6 +213,8 @@ class GcsStore:
                     return b"", 0
                 if answer.status_code not in (200, 206):
                     raise from_http_response(answer)
+                if answer.status_code == 200:
+                    require_proper_size(name, int(answer.headers.get("content-length") or 0))
                 data: bytes = answer.raw.read(decode_content=False)
             told = answer.headers.get("content-range", "").rpartition("/")[2]
             size = len(data) if answer.status_code == 200 else int(told) if told.isdecimal() else 0

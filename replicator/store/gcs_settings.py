@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from replicator.core.errors import UsageError
+from replicator.files import shown_path
 from replicator.store.cloud_wire import shown, split_url
 
 FORM = "gs://bucket/prefix"
@@ -42,7 +43,7 @@ def read_endpoint(environ: Mapping[str, str]) -> str | None:
         plain = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
     except ValueError:
         plain = None
-    if not plain or "@" in parts.netloc:
+    if not plain or "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(
             "STORAGE_EMULATOR_HOST is not an address", hint="give it as http://127.0.0.1:4443, or unset it"
         )
@@ -56,13 +57,14 @@ def read_credentials_file(environ: Mapping[str, str]) -> str | None:
             try:
                 with open(path, encoding="utf-8") as file:
                     found = json.load(file)
-            except (OSError, ValueError, RecursionError) as exc:
+            except (OSError, ValueError, RecursionError):
                 raise UsageError(
-                    f"{setting} names no readable JSON file: {path}", hint=f"correct {setting}, or unset it"
-                ) from exc
+                    f"{setting} names no readable JSON file: {shown_path(path, path)}",
+                    hint=f"correct {setting}, or unset it",
+                ) from None
             if not isinstance(found, dict) or "type" not in found:
                 raise UsageError(
-                    f"{setting} names a file that holds no Google credentials: {path}",
+                    f"{setting} names a file that holds no Google credentials: {shown_path(path, path)}",
                     hint="it is the JSON file that Google Cloud gives out for a service account",
                 )
             return os.path.abspath(path)

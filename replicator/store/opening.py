@@ -22,6 +22,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # What looks like a URL that lacks its slashes; one letter is none, and capitals are more likely a folder's.
 _SCHEME_ALONE = re.compile(r"[a-z][a-z0-9+.-]+:(?!//)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# In the place of host and port.
+_PASSWORD = re.compile(r"(?<=://)[^/]*:(?![0-9]*(/|$)).*", re.DOTALL)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # Scheme -> module, its function, and the package that has to be there. Loaded only when a URL asks for it: an
@@ -73,11 +75,11 @@ def open_store(url: str) -> Kind:
     settings from the environment. Nothing is touched until it is used."""
     if not url or _CONTROL.search(url):
         raise UsageError(
-            f"not a store URL: {_shown(url)}", hint="give a folder, or a URL such as s3://bucket/app"
+            f"not a store URL: {shown_url(url)}", hint="give a folder, or a URL such as s3://bucket/app"
         )
     if _SCHEME_ALONE.match(url):
         raise UsageError(
-            f"not a store URL: {_shown(url)} has no // behind its scheme",
+            f"not a store URL: {shown_url(url)} has no // behind its scheme",
             hint="give a URL such as s3://bucket/app, or put ./ before the name of a folder",
         )
     if not _SCHEME.match(url):
@@ -85,17 +87,18 @@ def open_store(url: str) -> Kind:
     try:
         parts = urlsplit(url)
     except ValueError as exc:
-        raise UsageError(f"not a store URL: {_shown(url)}", hint="a file URL is file:///backups") from exc
+        raise UsageError(f"not a store URL: {shown_url(url)}", hint="a file URL is file:///backups") from exc
     if parts.scheme in _KINDS:
         return _of_kind(parts.scheme, url)
     if parts.scheme != "file":
         raise UsageError(
-            f"no store of kind {parts.scheme!r} is known ({_shown(url)})",
+            f"no store of kind {parts.scheme!r} is known ({shown_url(url)})",
             hint=f"known are a plain path, file:// and {', '.join(f'{each}://' for each in _KINDS)}",
         )
     if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
         raise UsageError(
-            f"not a proper file URL: {url!r}", hint="file:// takes an absolute path: file:///var/backups/app"
+            f"not a proper file URL: {shown_url(url)}",
+            hint="file:// takes an absolute path: file:///var/backups/app",
         )
     return open_store(_unescaped(parts.path, url))
 
@@ -115,9 +118,10 @@ def _of_kind(scheme: str, url: str) -> Kind:
     return store
 
 
-def _shown(url: str) -> str:
-    """For a message: without user and password, if it has them."""
-    return repr(url.rsplit("@", maxsplit=1)[-1])
+def shown_url(url: str) -> str:
+    """For a message: without user and password, if it has them, also where the at sign behind them is missing, and
+    without what follows a question mark."""
+    return repr(_PASSWORD.sub("…", re.split("[?#]", url.rsplit("@", maxsplit=1)[-1])[0]))
 
 
 def _unescaped(path: str, url: str) -> str:
@@ -127,7 +131,7 @@ def _unescaped(path: str, url: str) -> str:
     except UnicodeDecodeError:
         pass
     raise UsageError(
-        f"not a proper file URL: {url!r} has an escape that stands for no character",
+        f"not a proper file URL: {shown_url(url)} has an escape that stands for no character",
         hint="write a percent sign as %25, or give the folder as a plain path",
     )
 

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from replicator.core.catalogue import Listed
 from replicator.core.names import METADATA
+from replicator.core.sizes import require_proper_size
 from replicator.store.contract import START_BYTES, Kind
 
 # What is lost where a line breaks: two seconds of a line of 32 Mbit/s. A request each is a small price at this size.
@@ -39,6 +40,7 @@ class RangedStore:
         if name == METADATA:
             return self._store.get(name)  # pieces of it might be of the old one and of the new
         start, size = self._store.get_start(name, START_BYTES)
+        require_proper_size(name, size)
         if len(start) == size:
             return start
         # Grows with what comes, whatever size was told; its value comes out without being copied.

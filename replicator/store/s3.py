@@ -26,6 +26,7 @@ from replicator.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from replicator.core.sizes import require_proper_size
 from replicator.core.times import micros_of
 from replicator.store.contract import PROBES, is_probe
 from replicator.store.s3_errors import PreconditionUnsupported, RangeBeyondEnd, RangeIgnored, translated
@@ -137,6 +138,7 @@ class S3Store:
 
         with self._errors("get", name):
             answer = obstore.get(self._client(), name)
+            require_proper_size(name, answer.meta["size"])
             return _collected(answer, answer.meta["size"])
 
     def get_start(self, name: str, length: int) -> tuple[bytes, int]:

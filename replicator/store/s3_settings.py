@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from replicator.core.errors import ConfigError, UsageError
+from replicator.files import shown_path
 
 # What AWS lets a bucket be called; other servers of the protocol keep to it.
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
@@ -73,7 +74,7 @@ def read_settings(url: str, environ: Mapping[str, str]) -> S3Settings:
     )
     if not _REGION.fullmatch(region):
         raise ConfigError(
-            f"not the name of a region: {region!r}", hint="set BACKUP_S3_REGION, such as eu-central-1"
+            "not the name of a region is set", hint="set BACKUP_S3_REGION, such as eu-central-1"
         )
     given = (
         _ours(environ, "ENDPOINT")
@@ -111,19 +112,17 @@ def _place(url: str) -> tuple[str, str]:
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme.lower() != "s3" or not rest:
-        raise UsageError(f"not an S3 URL: {rest.rsplit('@')[-1]!r}", hint=_URL_HINT)
+        raise UsageError(f"not an S3 URL: {_shown(rest)}", hint=_URL_HINT)
     if "@" in bucket or (":" in bucket and "@" in rest):
-        raise UsageError(
-            f"credentials do not belong into the URL of {rest.rsplit('@')[-1]!r}", hint=_KEYS_HINT
-        )
+        raise UsageError(f"credentials do not belong into the URL of {_shown(rest)}", hint=_KEYS_HINT)
     if ":" in bucket:
         raise UsageError(
-            f"not a bucket: {bucket.split(':')[0]!r} with a colon behind it",
+            "a bucket has no colon in its name, and an S3 URL no port and no password",
             hint=f"{_URL_HINT}; host and port go into BACKUP_S3_ENDPOINT",
         )
     if "?" in rest or "#" in rest:
         raise UsageError(
-            f"an S3 URL has no query and no fragment: {re.split('[?#]', url)[0]!r}",
+            f"an S3 URL has no query and no fragment: {_shown(rest)}",
             hint="endpoint and region go into BACKUP_S3_ENDPOINT and BACKUP_S3_REGION",
         )
     if not _BUCKET.fullmatch(bucket) or _is_address(bucket):
@@ -148,6 +147,11 @@ def _place(url: str) -> tuple[str, str]:
             f"not a prefix: {prefix[:40]!r}", hint=f"give at most {_PREFIX_BYTES_MAX} printable bytes"
         )
     return bucket, prefix
+
+
+def _shown(rest: str) -> str:
+    """For a message: without what may be a key before an at sign, or a signature behind a question mark."""
+    return repr(re.split("[?#]", rest.rpartition("@")[2])[0])
 
 
 def _is_address(host: str) -> bool:
@@ -197,7 +201,7 @@ def _endpoint(given: str, bucket: str) -> str:
 def _ca(environ: Mapping[str, str]) -> bytes | None:
     for name in ("BACKUP_S3_CA_FILE", "AWS_CA_BUNDLE"):
         if path := environ.get(name):
-            pem = _read(name, path)
+            pem = _read(name, path, shown=path)
             if "-----BEGIN CERTIFICATE-----" not in pem:
                 raise ConfigError(
                     f"{name}: {path} holds no certificate", hint="it takes a file in PEM format"
@@ -225,15 +229,16 @@ def _setting(environ: Mapping[str, str], *names: str) -> str | None:
     return found[first] if first else None
 
 
-def _read(name: str, path: str) -> str:
+def _read(name: str, path: str, *, shown: str | None = None) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "not text"
         raise ConfigError(
-            f"{name}: cannot read {path}: {why}", hint="name a file that this user may read"
-        ) from exc
+            f"{name}: cannot read {shown or shown_path(path, path)}: {why}",
+            hint="name a file that this user may read",
+        ) from None
 
 
 def _usable(keys: Keys) -> Keys:
@@ -278,11 +283,11 @@ def _profile(environ: Mapping[str, str]) -> dict[str, str]:
         parser = configparser.RawConfigParser(default_section="", strict=False)
         try:
             parser.read(path, encoding="utf-8") if path else None
-        except (configparser.Error, OSError, ValueError) as exc:
-            # Its own message quotes the line, which may be a key.
+        except (configparser.Error, OSError, ValueError):
+            # Not chained: its own message quotes the line, which may be a key.
             raise ConfigError(
-                f"cannot read the profiles in {path}", hint="[name] and lines of key = value"
-            ) from exc
+                f"cannot read the profiles in {shown_path(path)}", hint="[name] and lines of key = value"
+            ) from None
         if parser.has_section(section):
             found |= parser.items(section)
     return found

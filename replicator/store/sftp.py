@@ -24,7 +24,9 @@ from replicator.core.errors import (
     UsageError,
 )
 from replicator.core.names import METADATA
+from replicator.core.sizes import require_proper_size
 from replicator.core.times import MICROS_PER_SECOND
+from replicator.files import shown_path
 from replicator.store import sftp_session as wire
 from replicator.store.folders import walk
 from replicator.store.sftp_publish import Publisher, clear_leftovers, look
@@ -79,10 +81,11 @@ def _secret(name: str, environ: Mapping[str, str], home: str) -> str | None:
     try:
         with open(_local(file, home), encoding="utf-8") as opened:
             return opened.read().rstrip("\r\n") or None
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, UnicodeDecodeError):
         raise StoreDenied(
-            f"cannot read {file}", hint=f"{name}_FILE names a file that this user can read"
-        ) from exc
+            f"cannot read {shown_path(_local(file, home), file)}",
+            hint=f"{name}_FILE names a file that this user can read",
+        ) from None
 
 
 class SftpStore:
@@ -124,6 +127,7 @@ class SftpStore:
             handle, size = self._open(session, name)
             if name == METADATA:  # the one that is replaced, perhaps between those two questions
                 size = session.attributes(session.ask_fstat(handle)).size or size
+            require_proper_size(name, size)
             return _exactly(size, session.read(handle, 0, size), name, 0)
 
         with self._mapped(f"cannot read {name}"):

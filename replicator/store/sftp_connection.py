@@ -18,6 +18,7 @@ from typing import TypeVar
 import paramiko
 
 from replicator.core.errors import ReplicatorError, StoreDenied, StoreUnavailable
+from replicator.files import shown_path
 from replicator.store.sftp_known_hosts import KnownHosts, known_as
 from replicator.store.sftp_session import Dropped, Refused, Session
 
@@ -308,12 +309,12 @@ def _credentials(login: Login) -> dict[str, object]:
         key = paramiko.PKey.from_path(login.key_file, passphrase.encode() if passphrase else None)
     except OSError as exc:
         raise StoreDenied(
-            f"cannot read the SSH key {login.key_file}: {exc.strerror or exc}",
+            f"cannot read the SSH key {shown_path(login.key_file)}: {exc.strerror or type(exc).__name__}",
             hint="BACKUP_SFTP_KEY_FILE names a private key that this user can read",
-        ) from exc
-    except Exception as exc:  # of three libraries
+        ) from None
+    except Exception:  # of three libraries
         raise StoreDenied(
-            f"cannot load the SSH key {login.key_file}: it is none, or its passphrase is missing or wrong",
+            f"cannot load the SSH key {shown_path(login.key_file)}: it is none, or its passphrase is missing or wrong",
             hint="check BACKUP_SFTP_KEY_FILE and BACKUP_SFTP_KEY_PASSPHRASE",
-        ) from exc
+        ) from None
     return {"pkey": key, "password": password, "allow_agent": False, "look_for_keys": False}

@@ -10,6 +10,7 @@ import socket
 import paramiko
 
 from replicator.core.errors import StoreDenied
+from replicator.files import shown_path
 
 
 def known_as(host: str, port: int) -> str:
@@ -36,9 +37,9 @@ class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
             lines = []
         except OSError as exc:
             raise StoreDenied(
-                f"cannot read {file}: {exc.strerror or exc}",
+                f"cannot read {shown_path(file)}: {exc.strerror or type(exc).__name__}",
                 hint="BACKUP_SFTP_KNOWN_HOSTS names the file with the server's key",
-            ) from exc
+            ) from None
         for line in lines:
             self._learn(line.split())
 

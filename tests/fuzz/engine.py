@@ -243,7 +243,7 @@ def mutated(rng: random.Random, target: Target, data: bytes, pool: Sequence[byte
 def _once(rng: random.Random, target: Target, data: bytes, pool: Sequence[bytes]) -> bytes:
     if target.words and rng.random() < 0.2:
         return _insert_or_replace(rng, data, rng.choice(target.words))
-    if target.form is Form.JSON and rng.random() < 0.7:
+    if (target.form is Form.JSON or data[:1] == b"{") and rng.random() < 0.7:
         with contextlib.suppress(RecursionError):  # it is as deep as that already
             return _json_changed(rng, data)
     if target.form is not Form.BINARY and rng.random() < 0.4:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ from tests.fuzz.texts import NOW, SCRATCH
 
 _FOLDER = Path(SCRATCH.name, "state")
 _URL = "file:///var/backups/app"
+STATUS = (
+    (CORPUS / "state/status.json").read_bytes().replace(b'"protected": "', b'"protected": null, "was": "')
+)
 
 
 def _fresh() -> Path:
@@ -35,6 +39,8 @@ def _fresh() -> Path:
 def check_state(data: bytes) -> Hashable:
     folder = _fresh()
     (folder / "state.json").write_bytes(data)
+    (folder / "status.json").write_bytes(STATUS.replace(b"file:///srv/plain", os.fsencode(folder)))
+    describe(DatabaseConfig(str(folder / "app.db"), (), state=str(folder)), NOW)
     (name, content), *_ = map(split, named("plain", "leases/*"))
     is_of(decode_lease(content, name), str(folder))
     state = StateFolder(str(folder))

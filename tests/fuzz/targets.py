@@ -8,11 +8,12 @@ from tests.fuzz.engine import Target
 from tests.fuzz.objects import object_targets
 from tests.fuzz.state import state_targets
 from tests.fuzz.texts import text_targets
+from tests.fuzz.whole import whole_targets
 
 
 @cache
 def targets() -> tuple[Target, ...]:
-    """In the order of what they read: stored objects, texts, the state folder."""
-    found = (*object_targets(), *text_targets(), *state_targets())
+    """In the order of what they read: stored objects, whole repositories, texts, the state folder."""
+    found = (*object_targets(), *whole_targets(), *text_targets(), *state_targets())
     assert len({each.name for each in found}) == len(found)
     return found

@@ -205,7 +205,7 @@ def _s3_place(url: str, environ: dict[str, str]) -> Hashable:
     settings = s3_settings.read_settings(url, environ)
     assert s3_settings.read_settings(settings.url, environ) == settings
     keys = s3_settings.read_keys(environ)
-    assert keys is None or keys.secret not in repr(keys)
+    assert keys is None or len(keys.secret) < 8 or keys.secret not in repr(keys)
     return settings.virtual, keys is None
 
 
