@@ -131,7 +131,7 @@ def test_every_byte_counts() -> None:
     for place in places:
         damaged = bytearray(BYTES)
         damaged[place] ^= 1 << rng.randrange(8)
-        with pytest.raises((ObjectCorrupt, FormatTooNew)):
+        with pytest.raises(ObjectCorrupt):
             decode_log(bytes(damaged), NAME)
     for cut in (*range(0, len(BYTES), 97), len(BYTES) - 1):
         with pytest.raises(ObjectCorrupt):
