@@ -54,13 +54,14 @@ def with_index(index: bytes, units: bytes | None = None, name: LogName = NAME) -
     return digested(struct.pack(">7sBI", b"RPLLOGS", 1, len(index)) + index + units, name)
 
 
-def varints(*values: int) -> bytes:
+def varints(*numbers: int) -> bytes:
     out = bytearray()
-    for value in values:
-        while value > 127:
-            out.append(value % 128 + 128)
-            value //= 128
-        out.append(value)
+    for number in numbers:
+        rest = number
+        while rest > 127:
+            out.append(rest % 128 + 128)
+            rest //= 128
+        out.append(rest)
     return bytes(out)
 
 
