@@ -90,10 +90,10 @@ class Archive:
         for segment in segments:
             if self._stopped():
                 raise Interrupted("the archiving was stopped")
-            content = self._content(segment)
-            if content is None:
-                continue
             try:
+                content = self._content(segment)
+                if content is None:
+                    continue
                 units = [each for each in _units(content, segment) if not self._has(*each[:2])]
                 before = (ready.units[-1][0], digest) if ready.units and digest is not None else None
                 _require_chain(segment, before, units)
