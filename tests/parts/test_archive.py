@@ -419,10 +419,15 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_segment_stays_and_the_log_goes_on_behind_it(yard: Yard, damage: str) -> None:
+def test_a_damaged_segment_stays_and_the_log_goes_on_behind_it(
+    tmp_path: Path, damage: str, sealed: bool
+) -> None:
     """It is named with what is wrong; logs end before it and begin behind it, and no restore point but its own is
     lost: those behind it begin at the next full."""
+    inner = MemoryStore()
+    yard = Yard(tmp_path, 1, store=SealedStore(inner, FixedKeys(RING)) if sealed else inner)
     yard.commit(5)
     yard.ship()
     before = yard.writer.tip.txid
@@ -436,7 +441,7 @@ def test_a_damaged_segment_stays_and_the_log_goes_on_behind_it(yard: Yard, damag
     yard.ship()
     yard.commit(1)
     yard.ship()
-    memory(yard).damage(hurt, DAMAGES[damage])
+    inner.damage(hurt, DAMAGES[damage])
     archive = Archive(yard.store, lambda: False)
     done = archive.run(G, {begins})
 
