@@ -252,6 +252,7 @@ def test_a_fault_of_the_program_is_told_without_its_words(
     def fail(*_: object) -> None:
         raise ValueError("a secret")
 
+    changed(station)
     job = asked(station, FULL)
     monkeypatch.setattr(station.makers.full, "run", fail)
     with pytest.raises(ValueError, match="secret"):
