@@ -516,6 +516,7 @@ def test_a_backup_that_was_set_aside_never_comes_back(yard: Yard) -> None:
         counted = {each.backup_id for listing in catalogue.generations for each in listing.backups}
         assert not {hurt.backup_id, young.backup_id} & counted
         yard.clock.advance(12 * HOUR)
+    yard.prune(yard.inner)
 
     assert [] == [each for each in yard.names if hurt.backup_id in each]
     assert [] == [each for each in yard.names if young.backup_id in each]
