@@ -168,14 +168,19 @@ def _moment(time: int) -> datetime:
 
 
 def unreferenced(store: Store, now: int) -> list[str]:
-    """Packs that no manifest names and that are older than a backup may take, and records of backups that are gone."""
+    """Packs that no manifest names and that are older than a backup may take, and records of backups that are gone.
+
+    A pack behind the newest backup of all may belong to the next one, however old its commit is.
+    """
     backups = backups_in(store)
     named = {name for each in backups.values() for name, _ in each.packs}
+    newest = max(backups.values(), key=lambda each: (each.time, each.txid), default=None)
     found = []
     for each in store.list(""):
         name = parse_name(each.name)
         if isinstance(name, PackName) and each.name not in named and now - name.time > 48 * HOUR:
-            found.append(each.name)
+            next_one = newest is None or (name.generation == newest.generation and name.txid >= newest.txid)
+            found += [] if next_one else [each.name]
         if each.name.startswith("records/"):
             backup_id = each.name.split("/")[1]
             young = now - _time_of(backup_id) <= 48 * HOUR
