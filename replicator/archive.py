@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from replicator.core.errors import Interrupted, ObjectCorrupt, ObjectExists, ObjectNotFound, StoreDenied
+from replicator.core.errors import (
+    FormatTooNew,
+    Interrupted,
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    StoreDenied,
+    StoreError,
+)
 from replicator.core.log import LOG_BYTES_MAX, decode_log, encode_log
 from replicator.core.names import LOG, TAIL, LogName, SegmentName, parse_name
 from replicator.core.position import GenerationId
@@ -59,7 +69,7 @@ class Archive:
         give a log back as it was put."""
         if self._logs is None:
             found = (parse_name(each.name) for each in self._store.list(LOG))
-            self._logs = [name for name in found if isinstance(name, LogName)]
+            self._logs = sorted((name for name in found if isinstance(name, LogName)), key=_order)
         done = Archived()
         tails: dict[GenerationId, list[SegmentName]] = {}
         for each in self._store.list(TAIL):
@@ -80,14 +90,14 @@ class Archive:
         for segment in segments:
             if self._stopped():
                 raise Interrupted("the archiving was stopped")
-            content = self._content(segment)
-            if content is None:
-                continue
             try:
-                units = [each for each in _units(content) if not self._has(*each[:2])]
+                content = self._content(segment)
+                if content is None:
+                    continue
+                units = [each for each in _units(content, segment) if not self._has(*each[:2])]
                 before = (ready.units[-1][0], digest) if ready.units and digest is not None else None
                 _require_chain(segment, before, units)
-            except ObjectCorrupt as exc:
+            except (ObjectCorrupt, FormatTooNew) as exc:
                 done.damaged[str(segment)] = str(exc)
                 self._close(ready, done)
                 continue
@@ -130,7 +140,7 @@ class Archive:
         try:
             units = decode_log(self._store.get(str(name)), name).units
             return {hashlib.sha256(view).digest() for view in split_units(units)}
-        except (ObjectCorrupt, ObjectNotFound) as exc:
+        except (ObjectCorrupt, ObjectNotFound, FormatTooNew) as exc:
             log.error("log.unreadable", extra={"store": self._store.url, "key": str(name), "error": str(exc)})
             return set()
 
@@ -140,6 +150,7 @@ class Archive:
             ready.units.pop()
             ready.emptied.clear()
         if not ready.units:
+            ready.size = 0
             return
         first, last = ready.units[0][0], ready.units[-1][0]
         name = LogName(
@@ -149,16 +160,9 @@ class Archive:
             last.txid_last,
         )
         encoded = encode_log(name, ready.units)
-        try:
-            self._store.put(str(name), encoded)
-        except ObjectExists:
-            log.debug(
-                "log.found", extra={"store": self._store.url, "key": str(name)}
-            )  # a run that was interrupted
-        if hashlib.sha256(self._store.get(str(name))).digest() != hashlib.sha256(encoded).digest():
-            raise ObjectCorrupt(f"{self._store.url} does not give {name} back as it was put", name=str(name))
+        self._put(name, encoded)
         assert self._logs is not None
-        self._logs.append(name)
+        insort(self._logs, name, key=_order)
         self._read = None
         done.logs.append(name)
         done.bytes_out += len(encoded)
@@ -173,6 +177,24 @@ class Archive:
             },
         )
 
+    def _put(self, name: LogName, encoded: bytes) -> None:
+        """Returns once the store gives it back as it is. One that is damaged there is deleted, since nothing could be
+        put under its name any more, and readers would take it for the segments that are still there."""
+        try:
+            self._store.put(str(name), encoded)
+        except ObjectExists:  # a run that was interrupted
+            log.debug("log.found", extra={"store": self._store.url, "key": str(name)})
+        try:
+            found = self._store.get(str(name))
+            if found == encoded:
+                return
+            for view in split_units(decode_log(found, name).units):
+                decode_unit(view)
+        except (ObjectCorrupt, FormatTooNew):
+            with suppress(StoreError):
+                self._store.delete(str(name))
+        raise ObjectCorrupt(f"{self._store.url} does not give {name} back as it was put", name=str(name))
+
     def _clear(self, ready: _Open, done: Archived) -> None:
         """Delete the segments that logs have taken over."""
         for segment in ready.emptied:
@@ -184,11 +206,20 @@ class Archive:
         ready.emptied.clear()
 
 
-def _units(content: bytes) -> Iterator[tuple[UnitHeader, bytes, bytes]]:
-    """Each with its digest, proved."""
+def _units(content: bytes, segment: SegmentName) -> list[tuple[UnitHeader, bytes, bytes]]:
+    """Each with its digest, proved; the first is the one that *segment* is named after."""
+    found: list[tuple[UnitHeader, bytes, bytes]] = []
     for view in split_units(content):
         unit = decode_unit(view)
-        yield unit.header, bytes(view), unit.digest
+        found.append((unit.header, bytes(view), unit.digest))
+    first = found[0][0] if found else None
+    if first is None or SegmentName(first.generation, first.txid_first, first.part) != segment:
+        raise ObjectCorrupt(f"{segment} does not hold what its name says", name=str(segment))
+    return found
+
+
+def _order(name: LogName) -> tuple[GenerationId, int, int]:
+    return name.generation, name.txid_first, name.txid_last
 
 
 def _require_chain(

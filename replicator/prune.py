@@ -34,12 +34,13 @@ CLOCK_SECONDS_MAX = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was done of a plan. ``refused``: what the store would not delete, and what rests on that; with its reason.
-    ``dry``: nothing was done."""
+    """What was done of a plan. ``refused``: what the store would not delete, and what that rests on; with its reason.
+    ``bytes_deleted``: of what was, or would be. ``dry``: nothing was done."""
 
     plan: RetentionPlan
     deleted: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
+    bytes_deleted: int
     dry: bool
 
 
@@ -56,8 +57,8 @@ def document(pruned: Pruned) -> dict[str, Any]:
             if pruned.dry or each.name in done
         ],
         "refused": [{"name": name, "reason": reason} for name, reason in refused.items()],
-        "bytes_kept": plan.bytes_kept,
-        "bytes_deleted": plan.bytes_deleted,
+        "bytes_kept": plan.bytes_kept + plan.bytes_deleted - pruned.bytes_deleted,
+        "bytes_deleted": pruned.bytes_deleted,
         "bytes_over": plan.bytes_over,
         "windows_before": list(map(_window, plan.windows_before)),
         "windows_after": list(map(_window, plan.windows_after)),
@@ -110,7 +111,7 @@ class Prune:
         self._require_past(holdings)
         plan = plan_retention(holdings, self._policy(), self._clock.wall(), before=before)
         if dry:
-            return Pruned(plan, (), (), dry=True)
+            return Pruned(plan, (), (), plan.bytes_deleted, dry=True)
         return self._delete(plan, holdings)
 
     def _delete(self, plan: RetentionPlan, holdings: Holdings) -> Pruned:
@@ -139,7 +140,7 @@ class Prune:
                 "refused": len(refused),
             },
         )
-        return Pruned(plan, tuple(deleted), tuple(refused.items()), dry=False)
+        return Pruned(plan, tuple(deleted), tuple(refused.items()), freed, dry=False)
 
     # --- the clock -------------------------------------------------------------------------------------
 
@@ -170,8 +171,13 @@ class Prune:
 
 
 def _needed(name: object, holdings: Holdings) -> list[str]:
-    """What a backup rests on, and the packs of all of that."""
+    """What a backup rests on, the packs of all of that, and what is told of them: that one is hurt, or pinned."""
     if not isinstance(name, FullName | IncrementalName):
         return []
     chain: tuple[BackupName, ...] = holdings.held(name.generation).rests_on(name)
-    return [*map(str, chain[1:]), *(pack for each in chain for pack in sorted(holdings.packs_of(each)))]
+    ids = {each.backup_id for each in chain}
+    return [
+        *map(str, chain[1:]),
+        *(pack for each in chain for pack in sorted(holdings.packs_of(each))),
+        *(str(event) for event in holdings.events if event.backup_id in ids),
+    ]

@@ -6,6 +6,7 @@ One thing at a time, in the order it was asked for. A full backup that the store
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -86,6 +87,7 @@ class Upkeep:
         self._confirm = confirm
         self._log_seconds = log_seconds
         self._policy = policy
+        self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
         self._cuts: set[int] = set()
         # What an earlier run left in the tail is taken over, too.
@@ -96,16 +98,21 @@ class Upkeep:
     def ask(self, job: Job) -> None:
         """From any thread; whoever asks wakes the task. What waits already is not done twice: a store that was away for
         days has made a schedule's runs wait, and one will do."""
-        same = next((each for each in self._jobs if _is_same(each, job)), None)
-        if same is None:
-            self._jobs.append(job)
-        else:
+        with self._lock:
+            same = next((each for each in self._jobs if _is_same(each, job)), None)
+            if same is None:
+                self._jobs.append(job)
+        if same is not None:
             same.done.add_done_callback(partial(_pass_on, job.done))
 
     def abandon(self, error: ReplicatorError) -> None:
         """Nothing is done any more."""
-        while self._jobs:
-            self._jobs.popleft().done.set_exception(error)
+        while (job := self._next()) is not None:
+            job.done.set_exception(error)
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            return self._jobs.popleft() if self._jobs else None
 
     @property
     def has_work(self) -> bool:
@@ -123,8 +130,8 @@ class Upkeep:
         if self._ship.needs_full:
             self._full(capture)
             return 0.0
-        if self._jobs:
-            self._do(self._jobs.popleft(), capture)
+        if (job := self._next()) is not None:
+            self._do(job, capture)
             return 0.0
         if self._log_unset:
             self._log_due = now + self._log_seconds

@@ -23,14 +23,13 @@ def changed_since(state: StateFolder, spool: Spool, tip: Tip, generation: Genera
         return ChangedPages(generation, 0)
     kept = state.load_changed()
     if kept is not None and kept.generation == generation and kept.txid <= tip.txid:
+        written = kept.txid
         for header, data in spool.all_units():
-            if kept.txid == tip.txid:
-                break
-            if header.generation != generation or header.txid_last <= kept.txid:
+            if header.generation != generation or header.txid_last <= written:
                 continue
             if header.txid_first > kept.txid + 1:
                 break
-            for entry in decode_unit(data).entries:
+            for entry in decode_unit(data).entries:  # of parts each has the txid of the whole transaction
                 kept.note(entry.txid, entry.pgnos, entry.hashes)
         if kept.txid == tip.txid:
             return kept

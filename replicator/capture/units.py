@@ -194,30 +194,32 @@ class UnitWriter:
             )
             for each in logged
         ]
-        self._keep(build_unit(self.lineage, self.tip, captured, cursor, self.pages.before))
+        self._keep(build_unit(self.lineage, self.tip, captured, cursor, self.pages.before), self.changed)
 
     def _write_parts(
         self, transaction: LoggedTransaction, span: int, seen: Sighting, cursor: WalCursor
     ) -> None:
         tip = self.tip
+        changed = ChangedPages(self.lineage.generation, tip.txid)
         parts = build_parts(
             self.lineage, tip, transaction, span, seen, cursor, self.pages.frame, self.pages.before
         )
         try:
             for built in parts:
-                self._keep(built)
+                self._keep(built, changed)
         except BaseException:
             self.tip = tip
             self._spool.rewind()
             raise
+        self.changed.join(changed)
 
-    def _keep(self, built: Built) -> None:
+    def _keep(self, built: Built, changed: ChangedPages) -> None:
         if self.confirm is not None:
             self.confirm()
         self._spool.append(built.unit, built.header)
         self.tip = built.tip
         for entry in built.entries:
-            self.changed.note(entry.txid, entry.pgnos, entry.hashes)
+            changed.note(entry.txid, entry.pgnos, entry.hashes)
         log.debug(
             "unit.captured", extra={"txid": f"{built.header.txid_last:016x}", "bytes_out": len(built.unit)}
         )

@@ -58,8 +58,9 @@ class GenerationListing:
         """What carries units, in their order: logs, and the segments that no log has taken over yet."""
         if not self.logs or not self.segments:
             return self.logs or self.segments
-        # Where a segment ends only what follows it tells. One that a log holds the beginning of may go on behind it.
-        ends = [*(each.txid_first - 1 for each in self.segments[1:]), TXID_MAX]
+        # Where a segment ends only what follows it tells. One that a log holds the beginning of may go on behind it, if
+        # only with the first parts of the transaction that the next one begins within.
+        ends = [*(each.txid_first - (each.part <= 1) for each in self.segments[1:]), TXID_MAX]
         left = [
             segment
             for segment, end in zip(self.segments, ends, strict=True)

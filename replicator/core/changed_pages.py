@@ -56,6 +56,17 @@ class ChangedPages:
             group.hashes[within] = value
         self.txid = txid
 
+    def join(self, later: ChangedPages) -> None:
+        """Note what *later* has noted, whose transactions are behind ours; it is not to be used any more."""
+        for number, group in later._groups.items():
+            mine = self._groups.setdefault(number, group)
+            if mine is not group:
+                for within, txid in enumerate(group.txids):
+                    if txid:
+                        mine.txids[within], mine.hashes[within] = txid, group.hashes[within]
+                mine.newest = group.newest
+        self.txid = later.txid
+
     def newer_than(self, txid: int, pages: int) -> Iterator[tuple[int, int]]:
         """Page and short hash of every page up to number *pages* that changed after *txid*, ascending."""
         assert txid >= self.since, (txid, self.since)

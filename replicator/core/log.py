@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from replicator.core import varint
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
+from replicator.core.named_digest import DIGEST_SIZE, digest_of, require_digest
 from replicator.core.names import LogName
 from replicator.core.unit import UnitHeader
 from replicator.core.varint import Reader
@@ -66,13 +66,12 @@ def decode_log(data: bytes, name: LogName) -> Log:
     magic, version, index_bytes = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise ObjectCorrupt(f"{text} is not a log: it does not begin with RPLLOGS", name=text)
+    require_digest(data, text)
     if version != VERSION:
         raise FormatTooNew(
             f"{text} is of format {version}, this program reads format {VERSION}",
             hint="use a newer version of replicator",
         )
-    if not has_digest(data, text):
-        raise ObjectCorrupt(f"{text} does not have the digest it was written with", name=text)
     if index_bytes > _INDEX_BYTES_MAX or HEAD_SIZE + index_bytes + DIGEST_SIZE > len(data):
         raise ObjectCorrupt(f"{text} claims an index larger than itself", name=text)
     begin = HEAD_SIZE + index_bytes

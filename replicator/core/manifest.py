@@ -14,7 +14,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any, Protocol, TypeVar
 
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
+from replicator.core.named_digest import DIGEST_SIZE, digest_of, require_digest
 from replicator.core.names import PackName, parse_name
 from replicator.core.pack import Frame, PackUse, read_frame
 from replicator.core.position import GenerationId, Position
@@ -102,13 +102,12 @@ def decode_said(
     found, version, text_bytes = _HEAD.unpack_from(data)
     if found != magic:
         raise ObjectCorrupt(f"{name} is not a manifest: it does not begin with {magic.decode()}", name=name)
+    require_digest(data, name)
     if version != VERSION:
         raise FormatTooNew(
             f"{name} is of format {version}, this program reads format {VERSION}",
             hint="use a newer version of replicator",
         )
-    if not has_digest(data, name):
-        raise ObjectCorrupt(f"{name} does not have the digest it was written with", name=name)
     if HEAD_SIZE + text_bytes + DIGEST_SIZE != len(data) or len(data) > MANIFEST_BYTES_MAX:
         raise ObjectCorrupt(f"{name} does not have the length it says", name=name)
     try:

@@ -1,11 +1,14 @@
 """The digest that an object ends with: of its name and of all before it.
 
-So whoever has neither key nor catalogue can tell damage, and two objects that were swapped.
+So whoever has neither key nor catalogue can tell damage, and two objects that were swapped. It is asked for before the
+version: every later format ends in one, too, and a damaged version is damage.
 """
 
 from __future__ import annotations
 
 import hashlib
+
+from replicator.core.errors import ObjectCorrupt
 
 DIGEST_SIZE = 32
 
@@ -22,3 +25,9 @@ def has_digest(data: bytes | memoryview, name: str) -> bool:
     """Whether *data* ends in the digest of what is before it."""
     view = memoryview(data)
     return len(view) >= DIGEST_SIZE and digest_of(view[:-DIGEST_SIZE], name) == view[-DIGEST_SIZE:]
+
+
+def require_digest(data: bytes | memoryview, name: str) -> None:
+    """Raise ObjectCorrupt where it does not."""
+    if not has_digest(data, name):
+        raise ObjectCorrupt(f"{name} does not have the digest it was written with", name=name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.named_digest import DIGEST_SIZE, digest_of, has_digest
+from replicator.core.named_digest import DIGEST_SIZE, digest_of, require_digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -123,11 +123,14 @@ def parse_header(data: bytes, name: str) -> SealHeader:
 
 def unseal(data: bytes, name: str, kind: int, root_of: RootOf) -> bytes:
     """The plain bytes of object *name*. Raises ObjectCorrupt where it is not what was sealed under this name."""
-    header = parse_header(data, name)
+    try:
+        header = parse_header(data, name)
+    except FormatTooNew:
+        require_digest(data, name)
+        raise
     if len(data) != header.sealed_bytes:
         raise ObjectCorrupt(f"{name} has {len(data)} bytes instead of {header.sealed_bytes}", name=name)
-    if not has_digest(data, name):
-        raise ObjectCorrupt(f"{name} does not have the digest it was written with", name=name)
+    require_digest(data, name)
     body = memoryview(data)[HEADER_SIZE:-DIGEST_SIZE]
     return b"".join(open_frames(body, header, name, kind, root_of, first=0, count=header.frames))
 

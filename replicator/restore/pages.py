@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from replicator.core.errors import ObjectCorrupt
 from replicator.core.incremental import Incremental, PageFrame, is_on, pages_in, read_page_frames
@@ -75,5 +76,5 @@ def _fetched(
         plain = read_frame(each.frame, manifest.packs, store.get_range)
         return list(pages_in(plain, each, manifest.page_size, pack))
 
-    while batch := [each for each, _ in zip(wanted, range(jobs * 4), strict=False)]:
+    while batch := list(islice(wanted, jobs * 4)):
         yield from pool.map(fetch, batch)

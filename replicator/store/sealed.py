@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
+from replicator.core.errors import FormatTooNew, KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound
 from replicator.core.key_ring import KeyRing, Root
 from replicator.core.metadata import Stored
+from replicator.core.named_digest import require_digest
 from replicator.core.names import (
     FULL,
     INCREMENTAL,
@@ -258,6 +259,10 @@ class SealedStore:
         except ObjectCorrupt:
             self._forget_header(stored)  # perhaps it was that answer, and not this one, that was damaged
             raise
+        except KeyRefused:
+            self._forget_header(stored)
+            require_digest(self.plain.get(stored), stored)  # what looks like another key may be damage
+            raise
         start = offset - first * header.frame_bytes
         return b"".join(frames)[start : start + length]
 
@@ -269,7 +274,7 @@ class SealedStore:
         with self._lock:
             found = self._headers.get(name)
         if found is None:
-            found = parse_header(self.plain.get_range(name, 0, HEADER_SIZE), name)
+            found = self._read_header(name)
             if name == METADATA:
                 return found  # the next one it has is another
             with self._lock:
@@ -277,6 +282,13 @@ class SealedStore:
                 while len(self._headers) > HEADERS_KEPT:
                     self._headers.popitem(last=False)
         return found
+
+    def _read_header(self, name: str) -> SealHeader:
+        try:
+            return parse_header(self.plain.get_range(name, 0, HEADER_SIZE), name)
+        except FormatTooNew:
+            require_digest(self.plain.get(name), name)
+            raise
 
     def _root(self, name: str, key_id: bytes) -> bytes:
         wanted = key_id.hex()

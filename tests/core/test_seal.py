@@ -165,18 +165,13 @@ def test_every_flipped_bit_is_noticed_with_and_without_a_key(small_frames: int) 
     """Each bit of an object of three frames: refused by who opens it, and by who can only compare its digest."""
     plain = NOISE.randbytes(2 * small_frames + 9)
     data = sealed(plain)
-    too_new: set[int] = set()
     assert plain == unseal(data, NAME, KIND, root_of)
     for place in range(len(data)):
         for bit in range(8):
             changed = data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
             assert not has_digest(changed, NAME)
-            with pytest.raises((ObjectCorrupt, FormatTooNew)) as caught:
+            with pytest.raises(ObjectCorrupt):
                 unseal(changed, NAME, KIND, root_of)
-            if caught.type is FormatTooNew:
-                too_new.add(place)
-
-    assert {7, 9} == too_new  # version and codec
 
 
 def test_every_flipped_bit_is_noticed_where_the_digest_was_made_to_fit(small_frames: int) -> None:

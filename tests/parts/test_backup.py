@@ -81,14 +81,19 @@ class Site:
         self.spool.open()
         self.store = MemoryStore()
         self.store.put("repository.json", encode_record(RepositoryRecord("ab" * 16, "2025-01-28T06:00:00Z")))
-        settings = FollowSettings(0.0, CheckpointLimits(), compression=compression)
+        self.compression = compression
+        self.begin()
+        self.shipped = Place(0, 0)
+
+    def begin(self) -> None:
+        """Whoever follows the database, from the state and the spool that are open."""
+        settings = FollowSettings(0.0, CheckpointLimits(), compression=self.compression)
         self.follow = Follow(
             self.path, settings, state=self.state, spool=self.spool, marks=Marks(),
             clock=self.clock, prepare=lambda: None, confirm=lambda: None, recover=lambda: None,
             on_captured=lambda: None, on_generation=lambda: None, request_passive=lambda: None, watch=lambda _: True,
             waited=False,
         )  # fmt: skip
-        self.shipped = Place(0, 0)
 
     @property
     def capture(self) -> Capture:

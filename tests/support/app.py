@@ -12,12 +12,15 @@ import sys
 from typing import Any
 
 _CHILD = """
-import json, sqlite3, sys
+import hashlib, json, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
 for line in sys.stdin:
     sql, arguments = json.loads(line)
     try:
-        rows = connection.execute(sql, arguments).fetchall()
+        if sql == ".digest":
+            rows = hashlib.sha256(connection.serialize()).hexdigest()
+        else:
+            rows = connection.execute(sql, arguments).fetchall()
         answer = {"rows": rows}
     except sqlite3.Error as exc:
         answer = {"error": f"{type(exc).__name__}: {exc}"}
@@ -39,6 +42,9 @@ class App:
         self.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, body)")
 
     def execute(self, sql: str, *arguments: Any) -> list[Any]:
+        return self._ask(sql, *arguments)
+
+    def _ask(self, sql: str, *arguments: Any) -> Any:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.write(json.dumps([sql, arguments]) + "\n")
@@ -47,6 +53,10 @@ class App:
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["rows"]
+
+    def digest(self) -> str:
+        """SHA-256 of all pages as this connection reads them now; held in its memory."""
+        return str(self._ask(".digest"))
 
     def insert(self, count: int = 1, size: int = 100) -> None:
         """*count* commits of one row each."""
