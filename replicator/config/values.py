@@ -73,6 +73,13 @@ class DatabaseConfig:
             if self.bandwidth == 0:
                 raise ConfigError(f"`bandwidth` of {self.path} is 0", hint="leave it out for no limit")
         _require_number(self.path, "spool_bytes_max", self.spool_bytes_max, (int,))
+        _require_number(self.path, "log_interval", self.log_interval, (int, float))
+        _require_number(self.path, "key_max_age", self.key_max_age, (int, float))
+        _require_kind(self.path, "compression", self.compression, Compression)
+        _require_kind(self.path, "retention", self.retention, Policy)
+        object.__setattr__(self, "schedules", tuple(self.schedules))
+        for each in self.schedules:
+            _require_kind(self.path, "schedules", each, Schedule)
 
     @property
     def state_folder(self) -> str:
@@ -131,6 +138,13 @@ def _require_number(database: str, what: str, value: object, kinds: tuple[type, 
     known = isinstance(value, kinds) and not isinstance(value, bool)
     if not known or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         raise ConfigError(f"`{what}` of {database} is {value!r}", hint="it is a number, 0 or more")
+
+
+def _require_kind(database: str, what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"`{what}` of {database} is {value!r:.60}", hint=f"it is made of replicator's `{kind.__name__}`"
+        )
 
 
 @dataclass(frozen=True, slots=True)
