@@ -341,7 +341,7 @@ def test_a_file_is_told_the_notices_of_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("compresion: gzip", "did you mean `compression`?"),
+        ("compressions: gzip", "did you mean `compression`?"),
         ("retentions: {full: 30d}", "did you mean `retention`?"),
         ("retention: {fulls: 30d}", "did you mean `full`?"),
         ("encryption: {keyfile: k}", "did you mean `key_file`?"),
