@@ -81,6 +81,7 @@ class Follower:
         self._checkpoint: Checkpoint | None = None
         self._finished = False
         self._opened = False
+        self._scheduling = False
         self._told_of_key: tuple[int, int] | None = None
         self.scheduler = Scheduler(self.state.schedules_path, config.schedules, clock, self.ask)
         self._keys = HeldKeys(config.encryption, self.state.keys_path)
@@ -184,7 +185,6 @@ class Follower:
         self.scheduler.changed = lambda: self._local.wake(self._schedule_task)
         self.marks.changed = lambda: self._local.wake(self._status_task) if self._status.due else None
         self._local.wake(self._status_task)
-        self._local.wake(self._schedule_task)
         self._local.wake(self._follow_task)
         self._wake_ships()
 
@@ -305,6 +305,9 @@ class Follower:
             return None
         if self._follow.settled_in:
             self.began.set()
+        if self._follow.capture is not None and not self._scheduling:
+            self._scheduling = True  # not before: what is to be made up for would have to wait
+            self._local.wake(self._schedule_task)
         return delay
 
     def _schedule_step(self, now: float) -> float | None:

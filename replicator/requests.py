@@ -10,9 +10,9 @@ from typing import Any
 
 from replicator.control import Handler, Tell
 from replicator.core.errors import ReplicatorError, SourceGone, UsageError
-from replicator.core.schedule_file import parse_schedules
+from replicator.core.schedule_file import parse_schedules, schedule_document
 from replicator.follower import Follower
-from replicator.scheduler import Scheduler, schedule_document
+from replicator.scheduler import Scheduler
 from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE, REPAIR
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
@@ -74,11 +74,13 @@ def change_schedules(scheduler: Scheduler, arguments: Mapping[str, Any]) -> dict
     runs}. Raises UsageError, ConfigError."""
     verb, name = arguments.get("do"), str(arguments.get("name"))
     if verb == "create":
-        for each in parse_schedules(arguments.get("schedule")):
-            scheduler.keep(each, new=True)
+        scheduler.add(parse_schedules(arguments.get("schedule")))
     elif verb == "update":
-        changed = {**schedule_document(scheduler.find(name)), **dict(arguments.get("schedule") or {})}
-        scheduler.keep(parse_schedules(changed)[0], new=False)
+        said = arguments.get("schedule")
+        if not isinstance(said, Mapping) or said.get("name", name) != name:
+            raise UsageError(f"{said!r:.60} is no change of {name!r}", hint="its name stays")
+        changed = {**schedule_document(scheduler.find(name)), **said}
+        scheduler.change(parse_schedules(changed)[0])
     elif verb == "delete":
         scheduler.remove(name)
     elif verb != "list":

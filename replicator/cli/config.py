@@ -15,7 +15,7 @@ from replicator.core.errors import DestinationRefused
 from replicator.core.quantities import format_duration, format_size
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule import Schedule
-from replicator.scheduler import schedule_document
+from replicator.core.schedule_file import schedule_document
 from replicator.store import open_store
 
 TEMPLATE = """\
