@@ -205,7 +205,7 @@ class Follower:
         if self._follow is not None:
             self._watcher.disarm(self._watched_path)
         for line in self._lines:
-            line.ship.close()
+            line.close()
         with contextlib.suppress(ReplicatorError, OSError):
             self._status.write(stopped=True)
         self._spool.close()

@@ -11,6 +11,7 @@ from typing import Any
 from replicator.control import Handler, Tell
 from replicator.core.errors import ReplicatorError, SourceGone, UsageError
 from replicator.core.schedule_file import parse_schedules, schedule_document
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.follower import Follower
 from replicator.scheduler import Scheduler
 from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE, REPAIR
@@ -49,15 +50,16 @@ class Requests:
 
     def _prune(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         before = arguments.get("before")
-        if before is not None and type(before) is not int:
+        if before is not None and (type(before) is not int or not MICROS_MIN <= before <= MICROS_MAX):
             raise UsageError(f"`before` is {before!r}", hint="it is a time in microseconds since 1970")
         return outcomes(self._follower(database).ask(PRUNE, {"before": before}), tell)
 
     def _repair(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         store, names = arguments.get("store"), arguments.get("names")
-        if not isinstance(store, str) or not isinstance(names, list):
+        named = isinstance(names, list) and all(isinstance(each, str) for each in names)
+        if not isinstance(store, str) or not named:
             raise UsageError("a repair is of one `store`, and of the objects in `names`")
-        asked = self._follower(database).ask(REPAIR, {"names": [str(each) for each in names]}, {store})
+        asked = self._follower(database).ask(REPAIR, {"names": names}, {store})
         if not asked:
             raise UsageError(f"the agent does not replicate {database} to {store}", hint="see `status`")
         return outcomes(asked, tell)

@@ -23,6 +23,7 @@ from replicator.core.errors import (
     Interrupted,
     ReplicatorError,
     ScheduleNotFound,
+    SourceError,
     SourceGone,
     StoreError,
     UsageError,
@@ -250,7 +251,8 @@ class Scheduler:
         error = done.exception()
         outcome: dict[str, Any] = {"ended": format_time(self._clock.wall())}
         # Who sets permissions right expects that it goes on, as it does by itself when a network is back.
-        again = record["due"] is not None and isinstance(error, StoreError | Interrupted)
+        passes = isinstance(error, StoreError | SourceError | Interrupted)
+        again = record["due"] is not None and passes
         if error is not None:
             outcome |= {"result": "failed", "error": str(error), "again": again}
         else:
