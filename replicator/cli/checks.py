@@ -10,7 +10,7 @@ from enum import Enum
 
 from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
-from replicator.config import DatabaseConfig
+from replicator.config import DISABLED, DatabaseConfig
 from replicator.core.errors import (
     KeyRefused,
     ReplicatorError,
@@ -76,6 +76,8 @@ def check_clock(now: int) -> Iterator[Finding]:
 
 
 def check_database(config: DatabaseConfig) -> Iterator[Finding]:
+    if not config.enabled:
+        yield Finding(Level.WARN, config.name, f"backups of {config.path} are disabled", DISABLED)
     holder = lock_holder(os.path.join(config.state_folder, "lock"))
     if holder is not None:
         yield _what_the_agent_says(config, holder)
@@ -116,7 +118,8 @@ def _what_the_agent_says(config: DatabaseConfig, process: int) -> Finding:
             message = f"process {process} waits for {config.path}: {source.get('reason')}"
             return Finding(Level.WARN, config.name, message)
         case "disabled":
-            return Finding(Level.WARN, config.name, f"backups of {config.path} are disabled")
+            message = f"process {process} is idle: backups of {config.path} are disabled there"
+            return Finding(Level.WARN, config.name, message)
         case _:
             return Finding(Level.OK, config.name, f"process {process} follows {config.path}; see `status`")
 

@@ -28,6 +28,7 @@ DEFAULT_POLICY = Policy()
 # How long live segments gather before they become a log.
 LOG_INTERVAL = 900.0
 SECONDS_PER_DAY = 86_400
+DISABLED = "`enabled` or BACKUP_ENABLED says so"
 # After it a key is called old. Nobody gave a number; this is what most rules ask for.
 KEY_MAX_AGE = 90.0 * SECONDS_PER_DAY
 
@@ -84,6 +85,11 @@ class DatabaseConfig:
     @property
     def state_folder(self) -> str:
         return self.state or default_state_folder(self.path)
+
+    def require_enabled(self) -> None:
+        """Raises UsageError where nothing is to be written to a store."""
+        if not self.enabled:
+            raise UsageError(f"backups of {self.path} are disabled", hint=DISABLED)
 
     def policy(self, schedules: Iterable[Schedule]) -> Policy:
         """How long what is kept: the numbers of *schedules* come first, those of the configuration or by hand."""
