@@ -70,6 +70,20 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.app.kill()
 
 
+@pytest.fixture(scope="module")
+def hardened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One whose agent runs, and outlives all that is hostile."""
+    site = Site(tmp_path_factory.mktemp("hardened"))
+    try:
+        with site.agent() as agent:
+            agent.wait_captured_and_shipped(SECONDS)
+            yield site
+            site.app.insert()
+        site.assert_equal()
+    finally:
+        site.app.kill()
+
+
 @pytest.fixture
 def asked(site: Site) -> Iterator[Site]:
     """A site whose agent runs."""
@@ -216,16 +230,16 @@ def test_another_user_is_not_answered() -> None:
     ],
     ids=lambda content: content[:24].decode(errors="replace"),
 )
-def test_what_is_no_request_is_refused(asked: Site, content: bytes) -> None:
+def test_what_is_no_request_is_refused(hardened: Site, content: bytes) -> None:
     """In one line, with the code of a usage error; whoever comes next is answered."""
     try:
-        answer = asked.send(content)
+        answer = hardened.send(content)
     except (ConnectionError, BrokenPipeError):
         answer = {"exit_code": 2, "error": "nobody listened to the end"}
 
     assert 2 == answer["exit_code"]
     assert "\n" not in answer["error"]
-    asked.assert_answers()
+    hardened.assert_answers()
 
 
 @pytest.mark.parametrize(
@@ -253,14 +267,14 @@ def test_what_is_no_request_is_refused(asked: Site, content: bytes) -> None:
     ],
     ids=str,
 )
-def test_hostile_arguments_are_refused(asked: Site, verb: str, arguments: dict[str, Any]) -> None:
+def test_hostile_arguments_are_refused(hardened: Site, verb: str, arguments: dict[str, Any]) -> None:
     """As what they are, and the agent goes on; nothing of it is a fault of the program."""
     with pytest.raises(ReplicatorError) as caught:
-        asked.ask(verb, **arguments)
+        hardened.ask(verb, **arguments)
 
     assert 2 == caught.value.exit_code
     assert "internal" not in str(caught.value)
-    asked.assert_answers()
+    hardened.assert_answers()
 
 
 def test_a_repair_touches_nothing_that_is_not_ours(asked: Site) -> None:

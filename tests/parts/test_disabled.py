@@ -88,8 +88,11 @@ def test_x28_s97_what_was_stored_can_be_read(site: Site) -> None:
         beside = [site.command(*each)[0] for each in reading]
         restored = site.command("restore", site.database, "-o", "beside.db")[0]
     after = [site.command(*each)[0] for each in reading]
+    status, checks = site.command("status", site.database)[1], site.command("check", site.database)[1]
 
     assert ([0] * 5, 0, [0] * 5) == (beside, restored, after)
+    assert "; backups are disabled\n" in status
+    assert f"warn  app.db: backups of {site.database} are disabled\n" in checks
     assert site.before == site.objects()
 
 
