@@ -231,7 +231,7 @@ class Agent:
 
     def _database_failed(self, failure: BaseException) -> None:
         """One database that cannot be followed is no reason to leave the others alone."""
-        if all(follower.failure is not None for follower in self._followers):
+        if all(follower.failure is not None for follower in self._followers if follower.enabled):
             self._fail(failure)
 
     def _fail(self, failure: BaseException) -> None:

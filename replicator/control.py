@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,11 +24,14 @@ log = logging.getLogger(__name__)
 
 SOCKET = "control"
 POINTER = "control.json"
-REQUEST_BYTES_MAX = 64 << 10
+# The longest there is are a hundred schedules with all that they may say, and a repair of thousands of objects.
+REQUEST_BYTES_MAX = 8 << 20
 # A client says what it wants at once.
 REQUEST_SECONDS = 10.0
 # Asked by people and by their scripts, one or a few at a time.
 CLIENTS_MAX = 8
+# Nobody can be let in while there are no descriptors or no memory left; that passes.
+PAUSE_SECONDS = 1.0
 
 Tell = Callable[[str], None]
 Handler = Callable[[str, Mapping[str, Any], Tell], dict[str, Any]]
@@ -42,13 +46,13 @@ class ControlServer:
         self._socket: socket.socket | None = None
         self._places = threading.Semaphore(CLIENTS_MAX)
         self._starting = threading.Lock()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._path = ""
 
     def announce(self, folder: str) -> None:
         """Say in a state folder where the socket lies; in the first one that there is."""
         with self._starting:
-            if self._socket is None and not self._stopped:
+            if self._socket is None and not self._stopped.is_set():
                 try:
                     self._socket = _listening(folder)
                 except OSError as exc:
@@ -61,7 +65,7 @@ class ControlServer:
             replace_file(os.path.join(folder, POINTER), content, durable=False)
 
     def stop(self) -> None:
-        self._stopped = True
+        self._stopped.set()
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -75,16 +79,23 @@ class ControlServer:
         while (listening := self._socket) is not None:
             try:
                 client, _ = listening.accept()
-            except OSError:
-                return
-            if not _is_ours(client) or not self._places.acquire(blocking=False):
-                client.close()
+            except OSError as exc:
+                if self._stopped.is_set():
+                    return
+                log.warning("control.unavailable", extra={"path": self._path, "error": str(exc)})
+                self._stopped.wait(PAUSE_SECONDS)
                 continue
-            threading.Thread(target=self._answer, args=(client,), name="control-client", daemon=True).start()
+            if not _is_ours(client):
+                client.close()
+            elif not self._places.acquire(blocking=False):
+                _refuse(client)
+            else:
+                threading.Thread(
+                    target=self._answer, args=(client,), name="control-client", daemon=True
+                ).start()
 
     def _answer(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            client.settimeout(REQUEST_SECONDS)
             try:
                 _send(client, {"result": self._handle(client)})
             except ReplicatorError as exc:
@@ -184,7 +195,7 @@ def _connected(state_folder: str) -> Iterator[socket.socket]:
             with _short(path) as short:
                 server.connect(short)
             yield server
-    except (OSError, ValueError, KeyError) as exc:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as exc:
         raise SourceGone(
             f"the agent of {state_folder} cannot be asked: {type(exc).__name__}",
             hint="does it run? see `status`",
@@ -195,14 +206,25 @@ def _send(peer: socket.socket, content: Mapping[str, Any]) -> None:
     peer.sendall(json.dumps(content).encode() + b"\n")
 
 
+def _refuse(client: socket.socket) -> None:
+    """So little fits into the buffer of any socket, so nobody is waited for."""
+    with client, contextlib.suppress(OSError):
+        client.setblocking(False)
+        _send(
+            client, {"error": "the agent answers others just now", "hint": "try again later", "exit_code": 1}
+        )
+
+
 def _first_line(client: socket.socket) -> bytes:
-    data = b""
-    while b"\n" not in data:
-        piece = client.recv(4096)
+    data, piece = bytearray(), b""
+    deadline = time.monotonic() + REQUEST_SECONDS
+    while b"\n" not in piece:
+        client.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = client.recv(1 << 16)
         data += piece
         if not piece or len(data) > REQUEST_BYTES_MAX:
             break
-    return data.partition(b"\n")[0]
+    return bytes(data.partition(b"\n")[0])
 
 
 def _answers(server: socket.socket) -> Iterator[dict[str, Any]]:

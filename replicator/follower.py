@@ -13,13 +13,12 @@ from typing import Any
 from replicator.capture import WAITING_POLL_SECONDS, Capture, ContinuityLost, Follow
 from replicator.checkpoint import Checkpoint
 from replicator.clock import Clock
-from replicator.config import DatabaseConfig
+from replicator.config import DISABLED, DatabaseConfig
 from replicator.core.errors import (
     Interrupted,
     ReplicatorError,
     SourceError,
     SourceGone,
-    UsageError,
 )
 from replicator.introduction import Introduction
 from replicator.key_change import KeyHolders
@@ -34,7 +33,7 @@ from replicator.source.watcher import Watcher
 from replicator.spool import Place, Spool
 from replicator.state import StateFolder
 from replicator.status import StatusFile
-from replicator.store import connect, require_apart
+from replicator.store import connect, open_store, require_apart
 from replicator.store.sealed import SealedStore
 from replicator.unused_keys import destroy_unused
 from replicator.upkeep import PRUNE, Job
@@ -81,6 +80,7 @@ class Follower:
         self._checkpoint: Checkpoint | None = None
         self._finished = False
         self._opened = False
+        self._scheduling = False
         self._told_of_key: tuple[int, int] | None = None
         self.scheduler = Scheduler(self.state.schedules_path, config.schedules, clock, self.ask)
         self._keys = HeldKeys(config.encryption, self.state.keys_path)
@@ -100,8 +100,7 @@ class Follower:
         """
         config = self._config
         if not config.enabled:
-            if self.exists:
-                self._open_disabled()
+            self._open_disabled()
             return
         for url in config.stores:
             connected = connect(url, stop=self._stop, bandwidth=config.bandwidth)
@@ -122,10 +121,16 @@ class Follower:
         self._open_state()
 
     def _open_disabled(self) -> None:
-        """Only to say so: nothing is followed, and no store is asked."""
+        """Only to say so, and what is scheduled: nothing is followed, and no store is asked."""
+        self.marks.source(phase="disabled", reason=DISABLED)
+        for url in self._config.stores:
+            self.marks.store(open_store(url).url)
+        if not self.exists and self._config.state is None:
+            return
         self.state.open()
         self._opened = True
-        self.marks.source(phase="disabled", reason="`enabled` or BACKUP_ENABLED says so")
+        self._on_opened(self.state.folder)
+        self.scheduler.load()
         with contextlib.suppress(OSError):
             self._status.write()
 
@@ -184,7 +189,6 @@ class Follower:
         self.scheduler.changed = lambda: self._local.wake(self._schedule_task)
         self.marks.changed = lambda: self._local.wake(self._status_task) if self._status.due else None
         self._local.wake(self._status_task)
-        self._local.wake(self._schedule_task)
         self._local.wake(self._follow_task)
         self._wake_ships()
 
@@ -205,7 +209,7 @@ class Follower:
         if self._follow is not None:
             self._watcher.disarm(self._watched_path)
         for line in self._lines:
-            line.ship.close()
+            line.close()
         with contextlib.suppress(ReplicatorError, OSError):
             self._status.write(stopped=True)
         self._spool.close()
@@ -219,10 +223,7 @@ class Follower:
         """Have something done in every store, or in those only; the outcome of each. Raises SourceGone while nothing is
         followed."""
         if self._follow is None or self._follow.capture is None:
-            if not self._config.enabled:
-                raise UsageError(
-                    f"backups of {self.path} are disabled", hint="set `enabled` or BACKUP_ENABLED"
-                )
+            self._config.require_enabled()
             raise SourceGone(f"{self.path} is not followed just now", hint="see `status`")
         asked: dict[str, Future[dict[str, Any]]] = {}
         for store, line in zip(self._stores, self._lines, strict=True):
@@ -305,6 +306,9 @@ class Follower:
             return None
         if self._follow.settled_in:
             self.began.set()
+        if self._follow.capture is not None and not self._scheduling:
+            self._scheduling = True  # not before: what is to be made up for would have to wait
+            self._local.wake(self._schedule_task)
         return delay
 
     def _schedule_step(self, now: float) -> float | None:

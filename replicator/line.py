@@ -133,6 +133,10 @@ class Line:
     def wake(self) -> None:
         self._loop.wake(self._ship_task)
 
+    def close(self) -> None:
+        self._upkeep.abandon(Interrupted("the agent is stopping"))
+        self.ship.close()
+
     def _reserve(self, moment: Moment) -> None:
         self.ship.reserve(moment.spooled)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from replicator.control import Handler, Tell
 from replicator.core.errors import ReplicatorError, SourceGone, UsageError
-from replicator.core.schedule_file import parse_schedules
+from replicator.core.schedule_file import parse_schedules, schedule_document
+from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.follower import Follower
-from replicator.scheduler import Scheduler, schedule_document
+from replicator.scheduler import Scheduler
 from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE, REPAIR
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
@@ -49,15 +50,16 @@ class Requests:
 
     def _prune(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         before = arguments.get("before")
-        if before is not None and type(before) is not int:
+        if before is not None and (type(before) is not int or not MICROS_MIN <= before <= MICROS_MAX):
             raise UsageError(f"`before` is {before!r}", hint="it is a time in microseconds since 1970")
         return outcomes(self._follower(database).ask(PRUNE, {"before": before}), tell)
 
     def _repair(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         store, names = arguments.get("store"), arguments.get("names")
-        if not isinstance(store, str) or not isinstance(names, list):
+        named = isinstance(names, list) and all(isinstance(each, str) for each in names)
+        if not isinstance(store, str) or not named:
             raise UsageError("a repair is of one `store`, and of the objects in `names`")
-        asked = self._follower(database).ask(REPAIR, {"names": [str(each) for each in names]}, {store})
+        asked = self._follower(database).ask(REPAIR, {"names": names}, {store})
         if not asked:
             raise UsageError(f"the agent does not replicate {database} to {store}", hint="see `status`")
         return outcomes(asked, tell)
@@ -74,11 +76,13 @@ def change_schedules(scheduler: Scheduler, arguments: Mapping[str, Any]) -> dict
     runs}. Raises UsageError, ConfigError."""
     verb, name = arguments.get("do"), str(arguments.get("name"))
     if verb == "create":
-        for each in parse_schedules(arguments.get("schedule")):
-            scheduler.keep(each, new=True)
+        scheduler.add(parse_schedules(arguments.get("schedule")))
     elif verb == "update":
-        changed = {**schedule_document(scheduler.find(name)), **dict(arguments.get("schedule") or {})}
-        scheduler.keep(parse_schedules(changed)[0], new=False)
+        said = arguments.get("schedule")
+        if not isinstance(said, Mapping) or said.get("name", name) != name:
+            raise UsageError(f"{said!r:.60} is no change of {name!r}", hint="its name stays")
+        changed = {**schedule_document(scheduler.find(name)), **said}
+        scheduler.change(parse_schedules(changed)[0])
     elif verb == "delete":
         scheduler.remove(name)
     elif verb != "list":

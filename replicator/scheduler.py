@@ -1,10 +1,12 @@
 """Scheduler: what is due by the clock on the wall, of one database; each run with its result, kept beside the state.
 
-A run that was missed while nobody was there is made up once. Runs queue behind each other in each store (upkeep.py).
+A run that was missed while nobody was there is made up once, one that ended early in the stores where it did. Runs
+queue behind each other in each store (upkeep.py). Waits are counted by the monotonic clock: the other may be set.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,11 +19,18 @@ from functools import partial
 from typing import Any
 
 from replicator.clock import Clock
-from replicator.core.errors import Interrupted, ReplicatorError, SourceGone, StoreError, UsageError
-from replicator.core.quantities import format_duration
+from replicator.core.errors import (
+    Interrupted,
+    ReplicatorError,
+    ScheduleNotFound,
+    SourceError,
+    SourceGone,
+    StoreError,
+    UsageError,
+)
 from replicator.core.schedule import Schedule, is_missed, last_due, next_run, with_jitter
-from replicator.core.schedule_file import parse_schedules
-from replicator.core.times import format_time
+from replicator.core.schedule_file import parse_schedules, schedule_document
+from replicator.core.times import MICROS_MAX, MICROS_MIN, format_time
 from replicator.files import mapped_errors, read_json, replace_file
 from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
 
@@ -51,39 +60,35 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A run that waits: begin at ``at`` what answers the time ``due``, in the stores ``only``; None is all."""
+    """A run that waits: begin at ``at``, monotonic seconds, what answers the time ``due``, in the stores ``only``; None
+    is all. ``told``: whether the log says that it waits."""
 
-    at: int
+    at: float
     due: int
     only: frozenset[str] | None = None
-
-
-def schedule_document(schedule: Schedule) -> dict[str, Any]:
-    """As ``parse_schedules`` takes it."""
-    return {
-        "name": schedule.name,
-        "cronExpression": schedule.cron,
-        "backupType": schedule.backup_type,
-        "retentionDays": schedule.retention_days,
-        "compress": schedule.compress,
-        "verify": schedule.verify,
-        "enabled": schedule.enabled,
-        "description": schedule.description,
-        "jitter": format_duration(schedule.jitter),
-    }
+    told: bool = False
 
 
 class Scheduler:
     """``step`` runs in one thread at a time, everything else from any. *configured*: those of the configuration; one of
-    the same name that was made or changed by hand counts instead."""
+    the same name that was made or changed by hand counts instead. *chance*: 0 to 1, of the jitter."""
 
-    def __init__(self, path: str, configured: Sequence[Schedule], clock: Clock, ask: Ask) -> None:
+    def __init__(
+        self,
+        path: str,
+        configured: Sequence[Schedule],
+        clock: Clock,
+        ask: Ask,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self.changed: Callable[[], None] = lambda: None
         """Called when there is another time to look at."""
         self._path = path
         self._configured = tuple(configured)
         self._clock = clock
         self._ask = ask
+        self._chance = chance
         self._lock = threading.RLock()
         self._known: dict[str, Known] = {}
         self._by_hand: dict[str, Schedule | None] = {}
@@ -96,35 +101,63 @@ class Scheduler:
             self.load()
             for run in self._runs:
                 self._settle(run)
+            for known in self._known.values():
+                if urls := self._left_by(known):
+                    self._pending[known.schedule.name] = Pending(self._clock.now(), known.last_due, urls)
             self._save()
 
     def load(self) -> None:
         """Only to look at it. What is new begins now: nothing before it was missed."""
         with self._lock:
             loaded = read_json(self._path) or {}
-            self._runs = [each for each in loaded.get("runs", []) if isinstance(each, dict)][-RUNS_KEPT:]
-            for name, entry in (loaded.get("by_hand") or {}).items():
-                self._by_hand[str(name)] = parse_schedules(entry)[0] if entry else None
-            counts = loaded.get("known") or {}
-            wall = self._clock.wall()
-            for schedule in self._effective():
-                kept = counts.get(schedule.name) or {}
-                self._known[schedule.name] = Known(
-                    schedule, int(kept.get("last_due") or wall), int(kept.get("runs") or 0),
-                    int(kept.get("failures") or 0),
-                )  # fmt: skip
+            try:
+                self._take(loaded)
+            except (TypeError, ValueError, LookupError, AttributeError, ReplicatorError) as exc:
+                # Not what we write: as good as torn.
+                log.warning("schedules.unreadable", extra={"path": self._path, "error": str(exc)})
+                self._take({})
+
+    def _take(self, loaded: dict[str, Any]) -> None:
+        """Raises whatever comes of values that are not ours."""
+        runs = [dict(each) for each in loaded.get("runs", [])][-RUNS_KEPT:]
+        by_hand = {
+            str(name): parse_schedules(entry)[0] if entry else None
+            for name, entry in (loaded.get("by_hand") or {}).items()
+        }
+        for run in runs:
+            run |= {"schedule": run["schedule"], "due": run["due"]}
+            run["stores"] = {str(url): dict(outcome) for url, outcome in run["stores"].items()}
+        self._runs, self._by_hand = runs, by_hand
+        counts = loaded.get("known") or {}
+        for schedule in self._effective():
+            kept = counts.get(schedule.name) or {}
+            last = int(kept.get("last_due") or self._clock.wall())
+            if not MICROS_MIN <= last <= MICROS_MAX:
+                raise ValueError(f"{last} is no time")
+            self._known[schedule.name] = Known(
+                schedule, last, int(kept.get("runs") or 0), int(kept.get("failures") or 0)
+            )
 
     def _settle(self, run: dict[str, Any]) -> None:
-        """What an agent that was killed left behind: such a run is made up."""
-        for outcome in (run.get("stores") or {}).values():
-            if outcome.get("result") == "in_progress":
-                outcome |= {"result": "failed", "error": "the agent ended"}
-                self._make_up(str(run.get("schedule")), run.get("due"))
+        """Of an agent that was killed: it did not come to say how the run ended."""
+        open_ones = [each for each in run["stores"].values() if each.get("result") == "in_progress"]
+        for outcome in open_ones:
+            outcome |= {"result": "failed", "error": "the agent ended", "again": run["due"] is not None}
+        known = self._known.get(str(run["schedule"]))
+        if known is not None and open_ones:
+            self._count(known, failed=True)
 
-    def _make_up(self, name: str, due: str | None) -> None:
-        known = self._known.get(name)
-        if known is not None and due is not None and format_time(known.last_due) == due:
-            self._known[name] = replace(known, last_due=known.last_due - 1)
+    def _left_by(self, known: Known) -> frozenset[str]:
+        """The stores in which the newest run did not come to its end, though it might have."""
+        newest: dict[str, dict[str, Any]] = {}
+        for run in self._runs:
+            if (run["schedule"], run["due"]) == (known.schedule.name, format_time(known.last_due)):
+                newest |= run["stores"]
+        return frozenset(url for url, outcome in newest.items() if outcome.get("again"))
+
+    def _count(self, known: Known, *, failed: bool) -> None:
+        changed = replace(known, runs=known.runs + 1, failures=known.failures + failed)
+        self._known[known.schedule.name] = changed
 
     def _effective(self) -> list[Schedule]:
         found = {each.name: each for each in self._configured}
@@ -137,40 +170,51 @@ class Scheduler:
 
     # --- the clock -------------------------------------------------------------------------------------
 
-    def step(self, _now: float) -> float:
+    def step(self, now: float) -> float:
         """Begin what is due; returns seconds until the next look."""
         with self._lock:
             wall = self._clock.wall()
-            for known in self._known.values():
-                self._look(known, wall)
-            ready = [name for name, each in self._pending.items() if each.at <= wall]
+            for known in list(self._known.values()):
+                self._look(known, now, wall)
+            ready = [name for name, each in self._pending.items() if each.at <= now]
         for name in ready:
-            self._begin(name)
+            self._begin(name, now)
         with self._lock:
-            times = [next_run(each.schedule, wall) for each in self._known.values() if each.schedule.enabled]
-            times += [each.at for each in self._pending.values()]
-        return min([LOOK_SECONDS_MAX, *(max(0.0, (each - wall) / 1e6) for each in times)])
+            enabled = [each.schedule for each in self._known.values() if each.schedule.enabled]
+            waits = [(next_run(each, wall) - wall) / 1e6 for each in enabled]
+            waits += [max(0.0, each.at - now) for each in self._pending.values()]
+        return min([LOOK_SECONDS_MAX, *waits])
 
-    def _look(self, known: Known, wall: int) -> None:
+    def _look(self, known: Known, now: float, wall: int) -> None:
         schedule = known.schedule
-        waiting = self._pending.get(schedule.name)
-        if is_missed(schedule, known.last_due, wall) and (waiting is None or waiting.only is not None):
-            due = last_due(schedule, wall)  # however often it was missed: once
-            assert due is not None
-            self._pending[schedule.name] = Pending(with_jitter(schedule, due, random.random()), due)
-
-    def _begin(self, name: str) -> None:
-        with self._lock:
-            pending = self._pending.pop(name)
-            known = self._known.get(name)
-        if known is None or not known.schedule.enabled:
+        if known.last_due > next_run(schedule, wall):
+            # The clock was set back. One run at most is left out, however far ahead it was.
+            known = replace(known, last_due=last_due(schedule, wall) or wall)
+            self._known[schedule.name] = known
+        if not is_missed(schedule, known.last_due, wall):
             return
+        due = last_due(schedule, wall)  # however often it was missed: once
+        assert due is not None
+        waiting = self._pending.get(schedule.name)
+        if waiting is not None and waiting.only is None:
+            self._pending[schedule.name] = replace(waiting, due=due)
+        else:
+            late = (with_jitter(schedule, due, self._chance()) - wall) / 1e6
+            self._pending[schedule.name] = Pending(now + max(0.0, late), due)
+
+    def _begin(self, name: str, now: float) -> None:
+        with self._lock:
+            pending = self._pending.pop(name, None)
+            known = self._known.get(name)
+        if pending is None or known is None or not known.schedule.enabled:
+            return  # somebody changed it just now
         try:
             self.run(known.schedule, pending)
         except ReplicatorError as exc:
-            log.info("schedule.waits", extra={"schedule": name, "reason": str(exc)})
+            if not pending.told:
+                log.info("schedule.waits", extra={"schedule": name, "reason": str(exc)})
             with self._lock:
-                self._pending[name] = replace(pending, at=self._clock.wall() + int(AGAIN_SECONDS * 1e6))
+                self._pending[name] = replace(pending, at=now + AGAIN_SECONDS, told=True)
 
     # --- runs ------------------------------------------------------------------------------------------
 
@@ -180,6 +224,8 @@ class Scheduler:
         kind = {"incremental": INCREMENTAL, "log": LOG}.get(schedule.backup_type, FULL)
         arguments = {"schedule": schedule.name, "compress": schedule.compress, "verify": schedule.verify}
         asked = self._ask(kind, arguments, only)
+        if not asked:
+            return asked  # the store that it was to be made up in is none any more
         log.info("schedule.run", extra={"schedule": schedule.name, "kind": kind})
         record = {
             "schedule": schedule.name,
@@ -197,14 +243,18 @@ class Scheduler:
         for url, future in asked.items():
             future.add_done_callback(partial(self._ended, record, schedule.name, url))
         if kind != LOG:
-            self._ask(PRUNE, {}, only)
+            with contextlib.suppress(ReplicatorError):  # the next one does
+                self._ask(PRUNE, {}, only)
         return asked
 
     def _ended(self, record: dict[str, Any], name: str, url: str, done: Future[dict[str, Any]]) -> None:
         error = done.exception()
         outcome: dict[str, Any] = {"ended": format_time(self._clock.wall())}
+        # Who sets permissions right expects that it goes on, as it does by itself when a network is back.
+        passes = isinstance(error, StoreError | SourceError | Interrupted)
+        again = record["due"] is not None and passes
         if error is not None:
-            outcome |= {"result": "failed", "error": str(error)}
+            outcome |= {"result": "failed", "error": str(error), "again": again}
         else:
             outcome |= {"result": "completed", **done.result()}
         with self._lock:
@@ -212,24 +262,23 @@ class Scheduler:
             known = self._known.get(name)
             results = [each["result"] for each in record["stores"].values()]
             if known is not None and "in_progress" not in results:
-                failures = known.failures + ("failed" in results)
-                self._known[name] = replace(known, runs=known.runs + 1, failures=failures)
-            if isinstance(error, Interrupted):
-                self._make_up(name, record["due"])
-            elif isinstance(error, ReplicatorError) and error.retryable and record["due"] is not None:
-                self._retry(name, url)
+                self._count(known, failed="failed" in results)
+            if again and not isinstance(error, Interrupted):  # then the next start makes up for it
+                self._retry(name, url, record["due"])
             self._save()
         self.changed()
 
-    def _retry(self, name: str, url: str) -> None:
-        """In that store alone: the others have it."""
+    def _retry(self, name: str, url: str, due: str) -> None:
+        """In that store alone: the others have it. Whatever was due since does as well."""
         known = self._known.get(name)
-        at = self._clock.wall() + int(RETRY_SECONDS * 1e6)
+        if known is None or format_time(known.last_due) != due:
+            return
         waiting = self._pending.get(name)
-        if waiting is not None and waiting.only is not None:
-            self._pending[name] = replace(waiting, only=waiting.only | {url})
-        elif waiting is None and known is not None and not is_missed(known.schedule, known.last_due, at):
+        if waiting is None:
+            at = self._clock.now() + RETRY_SECONDS
             self._pending[name] = Pending(at, known.last_due, frozenset({url}))
+        elif waiting.only is not None:
+            self._pending[name] = replace(waiting, only=waiting.only | {url})
 
     # --- what people ask -------------------------------------------------------------------------------
 
@@ -265,25 +314,39 @@ class Scheduler:
         with self._lock:
             known = self._known.get(name)
         if known is None:
-            raise UsageError(f"there is no schedule {name!r}", hint="see `schedule list`")
+            raise ScheduleNotFound(f"there is no schedule {name!r}", hint="see `schedule list`")
         return known.schedule
 
-    def keep(self, schedule: Schedule, *, new: bool) -> None:
-        """Add one by hand, or change one; the configuration's of the same name counts no more. Raises UsageError."""
+    def add(self, schedules: Sequence[Schedule]) -> None:
+        """By hand, all of them or none. Raises UsageError."""
         with self._lock:
-            if new and schedule.name in self._known:
-                raise UsageError(
-                    f"there is a schedule {schedule.name!r} already", hint="`schedule update` changes it"
-                )
-            before = self._known.get(schedule.name)
-            self._by_hand[schedule.name] = schedule
-            last = before.last_due if before is not None else self._clock.wall()
-            self._known[schedule.name] = Known(
-                schedule, last, before.runs if before else 0, before.failures if before else 0
-            )
-            self._pending.pop(schedule.name, None)
+            for each in schedules:
+                if each.name in self._known:
+                    raise UsageError(
+                        f"there is a schedule {each.name!r} already", hint="`schedule update` changes it"
+                    )
+            for each in schedules:
+                self._keep(each)
             self._save()
         self.changed()
+
+    def change(self, schedule: Schedule) -> None:
+        """One by hand; the configuration's of the same name counts no more."""
+        with self._lock:
+            self.find(schedule.name)
+            self._keep(schedule)
+            self._save()
+        self.changed()
+
+    def _keep(self, schedule: Schedule) -> None:
+        wall = self._clock.wall()
+        before = self._known.get(schedule.name, Known(schedule, wall))
+        known = replace(before, schedule=schedule)
+        if before.schedule.cron != schedule.cron or not before.schedule.enabled:
+            known = replace(known, last_due=wall)  # what would have been due before was not missed
+        self._by_hand[schedule.name] = schedule
+        self._known[schedule.name] = known
+        self._pending.pop(schedule.name, None)
 
     def remove(self, name: str) -> None:
         with self._lock:

@@ -5,11 +5,12 @@ One thing at a time, in the order it was asked for. A full backup that the store
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -47,6 +48,14 @@ class Job:
     kind: str
     arguments: dict[str, Any] = field(default_factory=dict)
     done: Future[dict[str, Any]] = field(default_factory=Future)
+
+    def end(self, outcome: dict[str, Any] | ReplicatorError) -> None:
+        """Who says it first counts: at a stop nobody waits for a store that does not answer."""
+        with contextlib.suppress(InvalidStateError):
+            if isinstance(outcome, ReplicatorError):
+                self.done.set_exception(outcome)
+            else:
+                self.done.set_result(outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ class Upkeep:
         self._policy = policy
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
+        self._doing: Job | None = None
         self._cuts: set[int] = set()
         # What an earlier run left in the tail is taken over, too.
         self._log_due: float | None = clock.now() + log_seconds
@@ -106,9 +116,11 @@ class Upkeep:
             same.done.add_done_callback(partial(_pass_on, job.done))
 
     def abandon(self, error: ReplicatorError) -> None:
-        """Nothing is done any more."""
+        """Nothing is done any more; whoever waits is told so."""
+        if (doing := self._doing) is not None:
+            doing.end(error)
         while (job := self._next()) is not None:
-            job.done.set_exception(error)
+            job.end(error)
 
     def _next(self) -> Job | None:
         with self._lock:
@@ -148,21 +160,24 @@ class Upkeep:
             PRUNE: lambda: self._prune(arguments),
             REPAIR: lambda: self._repair(capture, arguments["names"]),
         }
+        self._doing = job
         try:
             self._confirm()
-            job.done.set_result(work[job.kind]())
+            job.end(work[job.kind]())
         except (OwnershipLost, ContentDiffers, ContinuityLost, Interrupted) as exc:
-            job.done.set_exception(exc if isinstance(exc, ReplicatorError) else ReplicatorError(str(exc)))
+            job.end(exc if isinstance(exc, ReplicatorError) else ReplicatorError(str(exc)))
             raise
         except ReplicatorError as exc:
             log.error(
                 "upkeep.failed",
                 extra={"store": self._store.url, "kind": job.kind, "error": str(exc), "hint": exc.hint},
             )
-            job.done.set_exception(exc)
+            job.end(exc)
         except BaseException as exc:
-            job.done.set_exception(ReplicatorError(f"internal error: {type(exc).__name__}"))
+            job.end(ReplicatorError(f"internal error: {type(exc).__name__}"))
             raise
+        finally:
+            self._doing = None
 
     # --- what is done ----------------------------------------------------------------------------------
 

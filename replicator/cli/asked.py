@@ -117,6 +117,14 @@ def find_databases(database: str | None, state: str | None, config_path: str | N
     return [replace(found, state=state) if state else found]
 
 
+def with_stores(database: DatabaseConfig) -> DatabaseConfig:
+    """*database*; where nobody said so, with the stores that an agent replicated it to."""
+    if database.stores:
+        return database
+    told = (read_status(database.state_folder) or {}).get("stores") or []
+    return replace(database, stores=tuple(str(each["url"]) for each in told))
+
+
 def find_database(source: str, config_path: str | None, state: str | None = None) -> DatabaseConfig | None:
     """The database that SOURCE means, with its stores; None where it is a store."""
     if not source or "://" in source:
@@ -124,10 +132,8 @@ def find_database(source: str, config_path: str | None, state: str | None = None
     config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
     found = config.find(source) if config is not None else None
     if found is None and not os.path.isdir(source):
-        folder = state or default_state_folder(source)
-        told = (read_status(folder) or {}).get("stores") or []
-        if told:
-            found = database_at(source, tuple(str(each["url"]) for each in told))
+        known = with_stores(database_at(source, state=state))
+        found = known if known.stores else None
     return replace(found, state=state) if found is not None and state else found
 
 

@@ -31,7 +31,7 @@ def backup(ctx: click.Context, kind: str, database: str | None, config: str | No
     """
     screen = screen_of(ctx)
     code = 0
-    for each in asked.find_databases(database, state, config):
+    for each in map(asked.with_stores, asked.find_databases(database, state, config)):
         code = max(code, _tell(screen, each, through_agent(screen, each, "backup", {"type": kind})))
     return code
 

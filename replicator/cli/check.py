@@ -62,6 +62,8 @@ def check(
         chosen = asked.find_databases(database, state, config)
         if database is None:
             findings.append(Finding(Level.OK, "configuration", count_text(len(chosen), "database")))
+            notices = asked.needed_configuration(config).notices
+            findings += [Finding(Level.OK, "configuration", each) for each in notices]
     for each in chosen:
         findings += check_database(each)
         findings += check_state(each)

@@ -11,7 +11,7 @@ from enum import Enum
 
 from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
-from replicator.config import DatabaseConfig
+from replicator.config import DISABLED, DatabaseConfig
 from replicator.core.errors import (
     KeyRefused,
     ReplicatorError,
@@ -77,6 +77,8 @@ def check_clock(now: int) -> Iterator[Finding]:
 
 
 def check_database(config: DatabaseConfig) -> Iterator[Finding]:
+    if not config.enabled:
+        yield Finding(Level.WARN, config.name, f"backups of {config.path} are disabled", DISABLED)
     holder = lock_holder(os.path.join(config.state_folder, "lock"))
     if holder is not None:
         yield _what_the_agent_says(config, holder)
@@ -117,7 +119,8 @@ def _what_the_agent_says(config: DatabaseConfig, process: int) -> Finding:
             message = f"process {process} waits for {config.path}: {source.get('reason')}"
             return Finding(Level.WARN, config.name, message)
         case "disabled":
-            return Finding(Level.WARN, config.name, f"backups of {config.path} are disabled")
+            message = f"process {process} is idle: backups of {config.path} are disabled there"
+            return Finding(Level.WARN, config.name, message)
         case _:
             return Finding(Level.OK, config.name, f"process {process} follows {config.path}; see `status`")
 
@@ -194,9 +197,14 @@ def check_space(config: DatabaseConfig) -> Iterator[Finding]:
 
 def check_store(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
     folder = folder_of(store.url)
-    if folder is not None and config is not None and _same_disk(_existing(folder), config.path):
-        hint = "a lost disk takes both; add a store elsewhere"
-        yield Finding(Level.WARN, store.url, "it lies on the disk of the database", hint)
+    if folder is not None and config is not None and on_disk_of(folder, config.path):
+        place, lost = (
+            ("in the folder", "folder or disk")
+            if lies_beside(folder, config.path)
+            else ("on the disk", "disk")
+        )
+        hint = f"a lost {lost} takes both; add a store elsewhere"
+        yield Finding(Level.WARN, store.url, f"it lies {place} of the database", hint)
     if folder is not None and not os.path.isdir(folder):
         yield _absent_folder(store.url, folder)
         return
@@ -213,11 +221,17 @@ def check_store(store: Store, config: DatabaseConfig | None) -> Iterator[Finding
         yield _fault(store.url, exc, store=True)
 
 
-def _same_disk(folder: str, database: str) -> bool:
+def on_disk_of(folder: str, database: str) -> bool:
+    """Whether *folder* lies, or would lie, on the disk of *database*."""
     try:
-        return os.stat(folder).st_dev == os.stat(database).st_dev
+        return os.stat(_existing(folder)).st_dev == os.stat(_existing(database)).st_dev
     except OSError:
         return False
+
+
+def lies_beside(folder: str, database: str) -> bool:
+    """Whether whoever clears away the folder of *database* takes *folder* with it."""
+    return lies_within(folder, os.path.dirname(os.path.realpath(database)))
 
 
 def _absent_folder(url: str, folder: str) -> Finding:

@@ -15,7 +15,7 @@ from replicator.core.errors import DestinationRefused
 from replicator.core.quantities import format_duration, format_size
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule import Schedule
-from replicator.scheduler import schedule_document
+from replicator.core.schedule_file import schedule_document
 from replicator.store import open_store
 
 TEMPLATE = """\
@@ -77,6 +77,7 @@ def show(ctx: click.Context, path: str | None) -> None:
     `ship_interval` is that of the first store, `bandwidth` and `max_size` null without a limit.
     """
     screen = screen_of(ctx)
+    found = asked.needed_configuration(path)
     databases = [
         {
             "name": each.name,
@@ -97,8 +98,10 @@ def show(ctx: click.Context, path: str | None) -> None:
             "retention": _retention(each.policy(each.schedules)),
             "max_size": format_size(each.retention.max_bytes) if each.retention.max_bytes else None,
         }
-        for each in asked.needed_configuration(path).databases
+        for each in found.databases
     ]
+    for notice in found.notices:
+        screen.note(notice)
     if screen.json:
         screen.document({"kind": "replicator-config", "databases": databases})
     else:

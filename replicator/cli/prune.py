@@ -62,6 +62,7 @@ def prune(
     plans = {url: _plan(url, database, until) for url in database.stores}
     if dry_run:
         return _tell(screen, source, plans, verbose=True)
+    database.require_enabled()
     confirm(screen, "\n".join(_summary(plans)), yes=yes)
     if known is not None and agent_runs(known):
         done = through_agent(screen, known, "prune", {"before": until})["stores"]

@@ -12,6 +12,7 @@ import click
 
 from replicator.agent import Agent
 from replicator.cli.asked import database_at, find_databases, needed_configuration
+from replicator.cli.checks import lies_beside, on_disk_of
 from replicator.cli.child import Child
 from replicator.cli.frame import COMMAND, CommandVerb, settings_of
 from replicator.cli.kinds import DURATION, SIZE
@@ -21,7 +22,7 @@ from replicator.config import AgentConfig, DatabaseConfig, read_environment
 from replicator.core.errors import Interrupted, ReplicatorError, SourceGone, StoreUnavailable, UsageError
 from replicator.source.connection import check_path
 from replicator.source.version import sqlite_version
-from replicator.store import open_store
+from replicator.store import folder_of, open_store
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,11 @@ def _run(agent: Agent, databases: tuple[DatabaseConfig, ...], *, once: bool, com
                 "sqlite": sqlite_version(),
             },
         )
+        for place in places:
+            folder = folder_of(place)
+            if folder is not None and on_disk_of(folder, each.path) and lies_beside(folder, each.path):
+                hint = "a lost folder or disk takes both; add a store elsewhere"
+                log.warning("store.beside-database", extra={"db": each.name, "store": place, "hint": hint})
     with Supervisor(agent, forwarding=bool(command)) as supervisor:
         agent.start()
         supervisor.watch_agent()

@@ -207,9 +207,7 @@ def _database(db: str | None, config: str | None, state: str | None) -> Database
             f"the configuration has {len(found)} databases",
             hint=f"say which with --db, such as {found[0].name}",
         )
-    if db is not None and not found[0].stores:
-        return asked.find_database(db, config, state) or found[0]
-    return found[0]
+    return asked.with_stores(found[0])
 
 
 def _entry(options: Mapping[str, Any]) -> dict[str, Any]:

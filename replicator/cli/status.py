@@ -64,14 +64,14 @@ def status(ctx: click.Context, database: str | None, config: str | None, state: 
 def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
     """``replicator-status``: what ``replicator.status`` writes, its times as RFC 3339 or null, and
 
-    running, pid; ``changed_since``: whether the database changed after an agent that is not running wrote
-    last; ``committed``: captured and how many frames are pending; for each store ``lag`` {seconds,
-    transactions, bytes}, where seconds are since the oldest commit that is not shipped and 0 means there is
-    none, ``unprotected_since``, null while a full backup of the running generation is complete, and ``writer``
-    {host, process, since, epoch, this_agent} by its newest lease, null where there is none or it did not say;
-    ``key`` {ring, created, age_days, old}, null where nothing is encrypted;
-    ``lag_seconds``: the worst of the stores; and of the first store ``window`` as in ``ls`` or
-    ``window_problem``.
+    running, pid; ``enabled``: whether anything is backed up; ``verification``: whether it is read back;
+    ``changed_since``: whether the database changed after an agent that is not running wrote last; ``committed``:
+    captured and how many frames are pending; for each store ``lag`` {seconds, transactions, bytes}, where seconds
+    are since the oldest commit that is not shipped and 0 means there is none, ``unprotected_since``, null while a
+    full backup of the running generation is complete, and ``writer`` {host, process, since, epoch, this_agent} by
+    its newest lease, null where there is none or it did not say; ``key`` {ring, created, age_days, old}, null where
+    nothing is encrypted; ``lag_seconds``: the worst of the stores; and of the first store ``window`` as in ``ls``
+    or ``window_problem``.
     """
     found = read_status(database.state_folder)
     if found is None:
@@ -92,6 +92,9 @@ def describe(database: DatabaseConfig, now: int) -> dict[str, Any]:
         _write_times(store, _TIMES_OF_STORE)
         if store.get("error"):
             _write_times(store["error"], ("at",))
+    idle = found["running"] and source["phase"] == "disabled"
+    found["enabled"] = database.enabled and not idle
+    found["verification"] = database.verification
     found["key"] = _key(source, now, database.key_max_age)
     found["lag_seconds"] = max((each["lag"]["seconds"] for each in found["stores"]), default=0.0)
     found["changed_since"] = not found["running"] and _changed_after(database.path, found["written"])
@@ -222,14 +225,12 @@ def _writer(url: str, database: DatabaseConfig) -> dict[str, Any] | None:
 def _print(screen: Screen, found: dict[str, Any]) -> None:
     source = found["source"]
     rows = [("agent", _agent_line(found))]
-    pending = (
-        f" + {count_text(source['pending_frames'], 'frame')} not captured" if source["pending_frames"] else ""
-    )
-    at = f", {source['captured_observed']}" if source["captured_observed"] else ""
-    rows.append(("committed", f"{source['captured'] or 'nothing'}{pending}"))
-    rows.append(("captured", f"{source['captured'] or 'nothing'}{at}"))
-    for store in found["stores"]:
-        rows += _store_rows(store)
+    if found["enabled"]:
+        rows += _rows_of_source(source)
+        for store in found["stores"]:
+            rows += _store_rows(store)
+    else:
+        rows += [("store", store["url"]) for store in found["stores"]]
     window = found["window"]
     if window:
         rows.append(("window", f"{window['oldest']['committed']} to {window['newest']['committed']}"))
@@ -237,21 +238,10 @@ def _print(screen: Screen, found: dict[str, Any]) -> None:
         rows.append(("window", f"none: {found['window_problem']}"))
     if found["key"]:
         rows.append(("key", _key_line(found["key"])))
-    rows.append(
-        (
-            "log",
-            f"{size_text(source['wal_bytes'])}, database {size_text(source['pages'] * source['page_size'])}",
-        )
-    )
-    rows.append(
-        (
-            "barriers",
-            f"{source['barriers']} held, the longest for {seconds_text(source['barrier_longest_ms'] / 1000)}",
-        )
-    )
-    if source["overloaded"] or source["coalesced"]:
-        now_word = "now: restore points are thinned out" if source["overloaded"] else "over"
-        rows.append(("overload", f"{now_word}; {count_text(source['coalesced'], 'commit')} coalesced so far"))
+    if found["enabled"]:
+        rows += _rows_of_log(source)
+        if not found["verification"]:
+            rows.append(("verification", "OFF: backups are not read back before they count"))
     if found["error"]:  # what keeps it from working just now, the newest
         rows.append(
             ("last error", f"{found['error']['at']} {found['error']['where']}: {found['error']['message']}")
@@ -263,11 +253,36 @@ def _print(screen: Screen, found: dict[str, Any]) -> None:
         screen.result(line)
 
 
+def _rows_of_source(source: dict[str, Any]) -> list[tuple[str, str]]:
+    pending = (
+        f" + {count_text(source['pending_frames'], 'frame')} not captured" if source["pending_frames"] else ""
+    )
+    at = f", {source['captured_observed']}" if source["captured_observed"] else ""
+    return [
+        ("committed", f"{source['captured'] or 'nothing'}{pending}"),
+        ("captured", f"{source['captured'] or 'nothing'}{at}"),
+    ]
+
+
+def _rows_of_log(source: dict[str, Any]) -> list[tuple[str, str]]:
+    size = size_text(source["pages"] * source["page_size"])
+    longest = seconds_text(source["barrier_longest_ms"] / 1000)
+    rows = [
+        ("log", f"{size_text(source['wal_bytes'])}, database {size}"),
+        ("barriers", f"{source['barriers']} held, the longest for {longest}"),
+    ]
+    if source["overloaded"] or source["coalesced"]:
+        now_word = "now: restore points are thinned out" if source["overloaded"] else "over"
+        rows.append(("overload", f"{now_word}; {count_text(source['coalesced'], 'commit')} coalesced so far"))
+    return rows
+
+
 def _agent_line(found: dict[str, Any]) -> str:
     source = found["source"]
     if not found["running"]:
         changed = "; the database CHANGED since then" if found["changed_since"] else ""
-        return f"NOT RUNNING, last heard of {found['written']}{changed}"
+        disabled = "" if found["enabled"] else "; backups are disabled"
+        return f"NOT RUNNING, last heard of {found['written']}{changed}{disabled}"
     reason = f": {source['reason']}" if source["reason"] else ""
     return f"running (process {found['pid']}), {source['phase']}{reason}"
 

@@ -2,9 +2,10 @@
 
 from replicator.config.environment import environment_config, read_environment
 from replicator.config.file import load_config
-from replicator.config.values import SECONDS_PER_DAY, AgentConfig, DatabaseConfig, require_distinct
+from replicator.config.values import DISABLED, SECONDS_PER_DAY, AgentConfig, DatabaseConfig, require_distinct
 
 __all__ = [
+    "DISABLED",
     "SECONDS_PER_DAY",
     "AgentConfig",
     "DatabaseConfig",

@@ -6,7 +6,9 @@ notice. What the environment says counts more than a `replicator.yml`.
 
 from __future__ import annotations
 
+import difflib
 import os
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,10 +25,11 @@ from replicator.config.settings import (
     whole,
 )
 from replicator.config.values import AgentConfig, DatabaseConfig
-from replicator.core.errors import ConfigError, ReplicatorError, UsageError
+from replicator.core.errors import ConfigError, ReplicatorError
+from replicator.core.quantities import SIZE_BYTES_MAX
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule import Schedule
-from replicator.core.schedule_file import DEFAULT_SCHEDULES, parse_schedules
+from replicator.core.schedule_file import parse_schedules
 
 # Of a server that keeps its database there; who has another says so.
 DATABASE_PATH = "./data/kanban.db"
@@ -38,7 +41,8 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """``names``: our own first, then the aliases, each with what it makes of its text."""
+    """``names``: our own first, then the aliases, each with what it makes of its text. Two of them agree if that is
+    equal."""
 
     names: tuple[tuple[str, Callable[[str], Any]], ...]
     fields: Callable[[Any], Fields]
@@ -54,7 +58,7 @@ def _text(value: str) -> str:
 
 def _plain(key: str, *names: str) -> Variable:
     """One whose text is that of the file's key."""
-    return Variable(tuple((name, _text) for name in names), lambda value: parse_setting(key, value))
+    return Variable(tuple((name, lambda text: parse_setting(key, text)) for name in names), dict)
 
 
 _VARIABLES = (
@@ -74,26 +78,83 @@ _VARIABLES = (
     Variable((("BACKUP_MAX_AGE_DAYS", days),), lambda value: _policy(max_age_days=value)),
     Variable(
         (
-            ("BACKUP_MAX_SIZE_GB", lambda text: int(number(text, least=1e-6) * GIGABYTE)),
+            (
+                "BACKUP_MAX_SIZE_GB",
+                lambda text: round(number(text, least=1e-6, most=SIZE_BYTES_MAX // GIGABYTE) * GIGABYTE),
+            ),
             ("MAX_BACKUP_SIZE", lambda text: whole(text, least=1, most=1 << 62)),
         ),
         lambda value: _policy(max_bytes=value),
     ),
 )  # fmt: skip
 
+_SCHEDULES, _SCHEDULES_FILE = "BACKUP_SCHEDULES", "BACKUP_SCHEDULES_FILE"
+_SCHEDULE, _INCREMENTAL, _ENCRYPT = "BACKUP_SCHEDULE", "BACKUP_INCREMENTAL", "BACKUP_ENCRYPT"
+_S3_ALIASES = ("S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_ENDPOINT")
+# Of whoever wrote them down already.
+_LATER = (
+    "BACKUP_MONITORING_ENABLED",
+    "BACKUP_ALERT_EMAIL",
+    "BACKUP_HEALTH_CHECK_INTERVAL",
+    "BACKUP_WEBHOOK_URL",
+)
+# What these families know is looked at where they are read.
+_FAMILIES = ("BACKUP_S3_", "BACKUP_GCS_", "BACKUP_AZURE_", "BACKUP_SFTP_", "BACKUP_ENCRYPTION_")
+# A name that is so near to one of ours is not the application's.
+_MISSPELT = 0.88
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedules:
+    """``given`` in place of all; ``full`` in place of those that make fulls."""
+
+    given: tuple[Schedule, ...] | None
+    full: Schedule | None
+    incremental: bool
+
+    def over(self, schedules: tuple[Schedule, ...]) -> tuple[Schedule, ...]:
+        found = schedules if self.given is None else self.given
+        if self.full is not None:
+            found = (self.full, *(each for each in found if each.backup_type != "full"))
+        return tuple(each for each in found if self.incremental or each.backup_type != "incremental")
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``fields`` of DatabaseConfig that the environment sets, ``policies`` what it changes of the retention."""
+    """``fields`` of DatabaseConfig that the environment sets, ``policies`` what it changes of the retention.
+    ``encrypt``: whether there has to be a key, None where nothing is said; ``key``: the variable that gives it."""
 
     fields: Fields
     policies: tuple[Callable[[Policy], Policy], ...]
+    schedules: _Schedules
+    encrypt: bool | None
+    key: str | None
     notices: tuple[str, ...]
 
     def over(self, database: DatabaseConfig) -> DatabaseConfig:
-        """*database*, with what the environment says in place of what it had."""
-        policy = merged(database.retention, list(self.policies))
-        return replace(database, **self.fields, retention=policy)
+        """*database*, with what the environment says in place of what it had. Raises ConfigError where they do not go
+        together."""
+        self._check_encrypt(database)
+        return replace(
+            database,
+            **self.fields,
+            retention=merged(database.retention, list(self.policies)),
+            schedules=self.schedules.over(database.schedules),
+        )
+
+    def _check_encrypt(self, database: DatabaseConfig) -> None:
+        """BACKUP_ENCRYPT says whether; the key says with what, and has to fit."""
+        key = self.key or (f"`encryption` of {database.path}" if database.encryption.configured else None)
+        if key is not None and self.encrypt is False:
+            raise ConfigError(f"{_ENCRYPT} says false, and {key} is set", hint="leave one of them")
+        if key is None and self.encrypt:
+            raise ConfigError(
+                f"{_ENCRYPT} is set, and no key",
+                hint="set BACKUP_ENCRYPTION_KEY; `replicator key generate` makes one",
+            )
 
 
 def read_environment(environ: Mapping[str, str] = os.environ) -> Environment:
@@ -105,20 +166,21 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> Environment:
         found = _one_of(variable.names, environ, notices)
         if found is None:
             continue
-        name, value = found
-        try:
-            parsed = variable.fields(value)
-        except ReplicatorError as exc:
-            raise ConfigError(f"{name}: {exc}", hint=exc.hint) from exc
+        parsed = variable.fields(found[1])
         if RETENTION in parsed:
             policies.append(parsed[RETENTION])
         else:
             fields |= parsed
     schedules = _schedules(environ, notices)
-    if schedules is not None:
-        fields["schedules"] = schedules
-    _check_encrypt(environ, notices)
-    return Environment(fields, tuple(policies), tuple(notices))
+    encrypt = _one_of(((_ENCRYPT, flag),), environ, notices)
+    if encrypt is not None:
+        notices.append(f"{_ENCRYPT} only confirms what BACKUP_ENCRYPTION_KEY says")
+    begins = ("BACKUP_ENCRYPTION_KEY", "BACKUP_ENCRYPTION_PASSPHRASE")
+    keys = [name for name in environ if name.startswith(begins) and environ[name]]
+    notices += _notices(environ)
+    return Environment(
+        fields, tuple(policies), schedules, encrypt[1] if encrypt else None, keys[0] if keys else None, tuple(notices)
+    )  # fmt: skip
 
 
 def _one_of(
@@ -131,66 +193,82 @@ def _one_of(
             continue
         try:
             found.append((name, parse(environ[name].strip())))
-        except UsageError as exc:
+        except ReplicatorError as exc:
             raise ConfigError(f"{name}: {exc}", hint=exc.hint) from exc
         if name != names[0][0]:
             notices.append(f"{name} is taken for {names[0][0]}")
-    if found and any(value != found[0][1] for _, value in found):
-        raise ConfigError(
-            f"{' and '.join(name for name, _ in found)} say different things: "
-            f"{' and '.join(repr(environ[name]) for name, _ in found)}",
-            hint="leave one of them",
-        )
+    for name, value in found[1:]:
+        if value != found[0][1]:
+            _refuse(found[0][0], environ[found[0][0]], name, environ[name])
     return found[0] if found else None
 
 
-def _schedules(environ: Mapping[str, str], notices: list[str]) -> tuple[Schedule, ...] | None:
-    text = environ.get("BACKUP_SCHEDULES")
-    if path := environ.get("BACKUP_SCHEDULES_FILE"):
-        if text:
-            raise ConfigError(
-                "BACKUP_SCHEDULES and BACKUP_SCHEDULES_FILE are both set", hint="leave one of them"
-            )
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(1 << 20)
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"BACKUP_SCHEDULES_FILE: cannot read {path}: {exc}", hint="correct it") from exc
-    try:
-        found = parse_setting("schedules", text)["schedules"] if text else None
-        if cron := environ.get("BACKUP_SCHEDULE", "").strip():
-            notices.append("BACKUP_SCHEDULE is taken for when full backups are made")
-            full = parse_schedules({"name": "full-backup", "cron": cron, "type": "full"})[0]
-            others = found if found is not None else DEFAULT_SCHEDULES
-            found = (full, *(each for each in others if each.backup_type != "full"))
-        if environ.get("BACKUP_INCREMENTAL", "").strip() and not flag(environ["BACKUP_INCREMENTAL"]):
-            notices.append("BACKUP_INCREMENTAL is taken for no incremental backups")
-            kept = found if found is not None else DEFAULT_SCHEDULES
-            found = tuple(each for each in kept if each.backup_type != "incremental")
-    except (UsageError, ConfigError) as exc:
-        raise ConfigError(f"the schedules of the environment: {exc}", hint=exc.hint) from exc
+def _refuse(one: str, value: str, other: str, another: str) -> None:
+    raise ConfigError(
+        f"{one} and {other} say different things: {_SHORT.repr(value)} and {_SHORT.repr(another)}",
+        hint="leave one of them",
+    )
+
+
+def _notices(environ: Mapping[str, str]) -> list[str]:
+    found = [
+        f"{name} is taken for BACKUP_{name}"
+        for name in _S3_ALIASES
+        if environ.get(name, "").strip() and not environ.get(f"BACKUP_{name}", "").strip()
+    ]
+    if later := [name for name in _LATER if environ.get(name, "").strip()]:
+        found.append(f"{', '.join(later)}: without effect in this version, which neither watches nor alerts")
+    known = {name for variable in _VARIABLES for name, _ in variable.names}
+    known |= {_SCHEDULES, _SCHEDULES_FILE, _SCHEDULE, _INCREMENTAL, _ENCRYPT, *_TELLING, *_LATER}
+    for name in environ:
+        if name.startswith("BACKUP_") and name not in known and not name.startswith(_FAMILIES):
+            near = difflib.get_close_matches(name, known, 1, cutoff=_MISSPELT)
+            found += [f"{name} is no setting, and without effect; did you mean {each}?" for each in near]
     return found
 
 
-def _check_encrypt(environ: Mapping[str, str], notices: list[str]) -> None:
-    """BACKUP_ENCRYPT says whether; the key says with what, and has to fit."""
-    text = environ.get("BACKUP_ENCRYPT", "").strip()
-    if not text:
-        return
+def _schedules(environ: Mapping[str, str], notices: list[str]) -> _Schedules:
+    given = _one_of(((_SCHEDULES, _parse_schedules), (_SCHEDULES_FILE, _read_schedules)), environ, [])
+    full = _one_of(((_SCHEDULE, _parse_full),), environ, notices)
+    incremental = _one_of(((_INCREMENTAL, flag),), environ, notices)
+    if full is not None:
+        notices.append(f"{_SCHEDULE} is taken for when full backups are made")
+    if incremental is not None:
+        notices.append(f"{_INCREMENTAL} is taken for whether incremental backups are made")
+    if given is not None:
+        name, schedules = given
+        for each in schedules:
+            if full is not None and each.backup_type == "full" and each.cron != full[1].cron:
+                _refuse(_SCHEDULE, full[1].cron, name, f"{each.name}: {each.cron}")
+            if incremental is not None and not incremental[1] and each.backup_type == "incremental":
+                _refuse(_INCREMENTAL, environ[_INCREMENTAL], name, f"{each.name}: {each.cron}")
+        if any(each.backup_type == "full" for each in schedules):
+            full = None  # they say the same, and more
+    return _Schedules(
+        given[1] if given is not None else None,
+        full[1] if full is not None else None,
+        incremental is None or incremental[1],
+    )
+
+
+def _parse_schedules(text: str) -> tuple[Schedule, ...]:
+    found: tuple[Schedule, ...] = parse_setting("schedules", text)["schedules"]
+    return found
+
+
+def _read_schedules(path: str) -> tuple[Schedule, ...]:
     try:
-        wanted = flag(text)
-    except UsageError as exc:
-        raise ConfigError(f"BACKUP_ENCRYPT: {exc}", hint=exc.hint) from exc
-    notices.append("BACKUP_ENCRYPT only confirms what BACKUP_ENCRYPTION_KEY says")
-    begins = ("BACKUP_ENCRYPTION_KEY", "BACKUP_ENCRYPTION_PASSPHRASE")
-    keys = [name for name in environ if name.startswith(begins) and environ[name]]
-    if keys and not wanted:
-        raise ConfigError(f"BACKUP_ENCRYPT is {text!r}, and {keys[0]} is set", hint="leave one of them")
-    if wanted and not keys:
-        raise ConfigError(
-            "BACKUP_ENCRYPT is set, and no key",
-            hint="set BACKUP_ENCRYPTION_KEY; `replicator key generate` makes one",
-        )
+        with open(path, encoding="utf-8") as file:
+            text = file.read(1 << 20)
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}", hint="correct it") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is no text", hint="correct it") from exc
+    return _parse_schedules(text)
+
+
+def _parse_full(cron: str) -> Schedule:
+    return parse_schedules({"name": "full-backup", "cron": cron, "type": "full"})[0]
 
 
 # --- what to replicate, and where to -------------------------------------------------------------------
@@ -213,9 +291,11 @@ def environment_config(environ: Mapping[str, str] = os.environ) -> AgentConfig |
 
 
 def _stores(environ: Mapping[str, str], notices: list[str]) -> tuple[str, ...]:
-    if urls := environ.get(_STORES, "").split():
-        return tuple(urls)
     directory = _one_of(tuple((name, _text) for name in _DIRECTORIES), environ, notices)
+    if urls := environ.get(_STORES, "").split():
+        if directory is not None and directory[1] not in urls:
+            notices.append(f"{directory[0]} is without effect beside {_STORES}")
+        return tuple(urls)
     provider = _one_of(tuple((name, str.lower) for name in _PROVIDER_NAMES), environ, notices)
     kind = provider[1] if provider is not None else "local"
     if kind not in _PROVIDERS:
@@ -224,6 +304,8 @@ def _stores(environ: Mapping[str, str], notices: list[str]) -> tuple[str, ...]:
         )
     if kind == "local":
         return (directory[1] if directory is not None else DIRECTORY,)
+    if directory is not None:
+        notices.append(f"{directory[0]} is without effect where the provider is {kind}")
     return (_remote(kind, environ, notices),)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from replicator.core.codec import parse_compression
+from replicator.core.codec import Compression, parse_compression
 from replicator.core.errors import ConfigError, UsageError
 from replicator.core.quantities import parse_duration, parse_size
 from replicator.core.retention_policy import Policy
@@ -79,6 +79,12 @@ def hours(value: object) -> float:
     )
 
 
+def compression(value: object) -> Compression:
+    """By its name; or whether at all."""
+    text = str(value).strip().lower()
+    return parse_compression(str(flag(text)) if text in _YES + _NO else text)
+
+
 def barrier(value: object) -> bool:
     if value not in ("auto", "never"):
         raise UsageError(f"it is {value!r}", hint="it is `auto` or `never`")
@@ -135,7 +141,7 @@ PLAIN: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "spool_limit": ("spool_bytes_max", size),
     "bandwidth": ("bandwidth", size),
     "barrier": ("barrier", barrier),
-    "compression": ("compression", lambda value: parse_compression(str(value))),
+    "compression": ("compression", compression),
     "verification": ("verification", flag),
     "key_max_age": ("key_max_age", seconds),
     "log_interval": ("log_interval", seconds),
@@ -152,6 +158,8 @@ def parse_setting(key: str, value: Any) -> dict[str, Any]:
         return {RETENTION: retention(value)}
     if key == MAX_SIZE:
         limit = size(plain(value))
+        if limit == 0:
+            raise UsageError("it is 0", hint="leave it out for no limit")
         return {RETENTION: lambda policy: replace(policy, max_bytes=limit)}
     field, parse = PLAIN[key]
     return {field: parse(value if key == SCHEDULES else plain(value))}

@@ -28,6 +28,7 @@ DEFAULT_POLICY = Policy()
 # How long live segments gather before they become a log.
 LOG_INTERVAL = 900.0
 SECONDS_PER_DAY = 86_400
+DISABLED = "`enabled` or BACKUP_ENABLED says so"
 # After it a key is called old. Nobody gave a number; this is what most rules ask for.
 KEY_MAX_AGE = 90.0 * SECONDS_PER_DAY
 
@@ -73,10 +74,22 @@ class DatabaseConfig:
             if self.bandwidth == 0:
                 raise ConfigError(f"`bandwidth` of {self.path} is 0", hint="leave it out for no limit")
         _require_number(self.path, "spool_bytes_max", self.spool_bytes_max, (int,))
+        _require_number(self.path, "log_interval", self.log_interval, (int, float))
+        _require_number(self.path, "key_max_age", self.key_max_age, (int, float))
+        _require_kind(self.path, "compression", self.compression, Compression)
+        _require_kind(self.path, "retention", self.retention, Policy)
+        object.__setattr__(self, "schedules", tuple(self.schedules))
+        for each in self.schedules:
+            _require_kind(self.path, "schedules", each, Schedule)
 
     @property
     def state_folder(self) -> str:
         return self.state or default_state_folder(self.path)
+
+    def require_enabled(self) -> None:
+        """Raises UsageError where nothing is to be written to a store."""
+        if not self.enabled:
+            raise UsageError(f"backups of {self.path} are disabled", hint=DISABLED)
 
     def policy(self, schedules: Iterable[Schedule]) -> Policy:
         """How long what is kept: the numbers of *schedules* come first, those of the configuration or by hand."""
@@ -132,6 +145,13 @@ def _require_number(database: str, what: str, value: object, kinds: tuple[type, 
     known = isinstance(value, kinds) and not isinstance(value, bool)
     if not known or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         raise ConfigError(f"`{what}` of {database} is {value!r}", hint="it is a number, 0 or more")
+
+
+def _require_kind(database: str, what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"`{what}` of {database} is {value!r:.60}", hint=f"it is made of replicator's `{kind.__name__}`"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ ReplicatorError
 ├─ OwnershipLost            another agent writes here                                 11
 ├─ KeyRefused               a key is missing, or is not the one                       12
 ├─ TargetUnreachable        no plan leads to this restore point                       14
+├─ ScheduleNotFound         no schedule has that name                                 15
 ├─ DestinationRefused       restore must not touch what is there                      1
 ├─ ProofFailed              the restored file is not what was promised                13
 └─ Interrupted              somebody asked us to stop                                 130
@@ -124,6 +125,10 @@ class KeyRefused(ReplicatorError):
 
 class TargetUnreachable(ReplicatorError):
     exit_code = 14
+
+
+class ScheduleNotFound(ReplicatorError):
+    exit_code = 15
 
 
 class DestinationRefused(ReplicatorError):

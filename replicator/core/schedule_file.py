@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from replicator.core.errors import ConfigError, UsageError
-from replicator.core.quantities import parse_duration
+from replicator.core.quantities import format_duration, parse_duration
 from replicator.core.schedule import BACKUP_TYPES, CRON_HINT, Schedule, parse_cron
 
 SCHEDULES_MAX = 100
@@ -56,6 +56,21 @@ def parse_schedules(loaded: object) -> tuple[Schedule, ...]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"two schedules have the name {twice!r}", hint="give each a `name` of its own")
     return schedules
+
+
+def schedule_document(schedule: Schedule) -> dict[str, Any]:
+    """As ``parse_schedules`` takes it."""
+    return {
+        "name": schedule.name,
+        "cronExpression": schedule.cron,
+        "backupType": schedule.backup_type,
+        "retentionDays": schedule.retention_days,
+        "compress": schedule.compress,
+        "verify": schedule.verify,
+        "enabled": schedule.enabled,
+        "description": schedule.description,
+        "jitter": format_duration(schedule.jitter),
+    }
 
 
 def _entries(loaded: object) -> list[Any]:

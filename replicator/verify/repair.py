@@ -24,6 +24,7 @@ from replicator.core.errors import (
 from replicator.core.log import encode_log
 from replicator.core.names import (
     METADATA,
+    REPOSITORY,
     BackupName,
     CarrierName,
     EventName,
@@ -91,6 +92,9 @@ class Repair:
         carriers: list[CarrierName] = []
         for name in names:
             parsed = parse_name(name)
+            if parsed is None and name not in (REPOSITORY, METADATA):
+                done.left[name] = "it is none of ours"
+                continue
             if isinstance(parsed, FullName | IncrementalName | PackName):
                 continue
             if self._is_well(name):

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from tests.e2e.command import (
     ENVIRONMENT,
     ROOT,
@@ -332,9 +335,81 @@ def test_config_init_writes_what_show_understands(tmp_path: Path) -> None:
             "spool_limit": "1GiB",
             "bandwidth": None,
             "barrier": "auto",
+            "enabled": True,
+            "compression": "zstd",
+            "verification": True,
+            "log_interval": "15m",
+            "encrypted": False,
+            "key_max_age": "90d",
+            "schedules": [
+                {
+                    "name": "daily-full-backup",
+                    "cronExpression": "0 2 * * *",
+                    "backupType": "full",
+                    "enabled": True,
+                },
+                {
+                    "name": "incremental-backup",
+                    "cronExpression": "0 6,10,14,18,22 * * *",
+                    "backupType": "incremental",
+                    "enabled": True,
+                },
+            ],
+            "retention": {"log": "2d", "incremental": "7d", "full": "30d", "monthly": 12, "max_age": None},
+            "max_size": None,
         }
     ]
     assert ["replicator.yml"] == leftovers(tmp_path)
+
+
+def test_config_show_prints_what_the_environment_comes_to(
+    tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Absolute paths, retention as it comes out, no secret; notices beside it; the same as YAML and as JSON."""
+    secret = "5c" * 16 + "a7" * 8 + "0b" * 8
+    for name, value in {
+        "BACKUP_DIR": "./backups",
+        "BACKUP_MAX_SIZE_GB": "0.01",
+        "BACKUP_SCHEDULES": '[{"cron": "@daily", "type": "full", "retention": 5, "jitter": "5m", "name": "nightly"}]',
+        "BACKUP_ENCRYPTION_KEY": secret,
+    }.items():
+        monkeypatch.setenv(name, value)
+    done = inside("config", "show", "--json")
+    text = inside("config", "show")
+    (shown,) = done.json["databases"]
+
+    assert "note: BACKUP_DIR is taken for BACKUP_DIRECTORY" in done.err
+    assert (f"{tmp_path}/data/kanban.db", [f"file://{tmp_path}/backups"]) == (shown["path"], shown["stores"])
+    assert ("10MB", "5d", True) == (shown["max_size"], shown["retention"]["full"], shown["encrypted"])
+    assert ["nightly"] == [each["name"] for each in shown["schedules"]]
+    assert secret not in done.out + done.err + text.out + text.err
+    assert shown == yaml.safe_load(text.out)["databases"][0]
+
+
+def test_x27_check_warns_of_a_store_in_the_folder_of_the_database(tmp_path: Path, inside: Inside) -> None:
+    """On the same disk it goes with that folder; elsewhere on the disk it still goes with the disk."""
+    (tmp_path / "data").mkdir()
+    within = inside("check", "data/app.db", "data/backups", "--json").json["findings"]
+    beside = inside("check", "data/app.db", "backups", "--json").json["findings"]
+
+    assert ["it lies in the folder of the database"] == [
+        each["message"] for each in within if "of the database" in each["message"] and each["level"] == "warn"
+    ]
+    assert ["it lies on the disk of the database"] == [
+        each["message"] for each in beside if "of the database" in each["message"] and each["level"] == "warn"
+    ]
+
+
+def test_x26_check_tells_for_what_names_are_taken(
+    tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And which have no effect."""
+    monkeypatch.setenv("BACKUP_PATH", "backups")
+    monkeypatch.setenv("BACKUP_ALERT_EMAIL", "me@example.org")
+    told = [each["message"] for each in inside("check", "--json").json["findings"]]
+
+    assert "BACKUP_PATH is taken for BACKUP_DIRECTORY" in told
+    assert any(each.startswith("BACKUP_ALERT_EMAIL: without effect") for each in told)
 
 
 # --- what all verbs have -------------------------------------------------------------------------------
