@@ -6,8 +6,6 @@ The default run tries every state that a kill can leave, and some of those after
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,14 +15,6 @@ from tests.simulation.campaign import Trial, record
 SHARES = 4
 RARELY = 5
 KINDS = ["plain", "sealed"]
-
-
-@pytest.fixture
-def scratch() -> Iterator[str]:
-    """In memory, if there is such a place: nothing has to last, and syncs cost nothing there."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield folder
 
 
 def try_share(scratch: str, kind: str, share: int, rarely: int, tried: Any) -> None:
