@@ -63,13 +63,26 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def suppress_unsynced() -> Iterator[None]:
+    """Where a folder cannot be synced at all, or not by us: who writes into it finds that out."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+
+
 def make_folder(path: str) -> None:
-    """Create *path* and its missing parents, 0700 under any umask, durable from the topmost new one on."""
+    """Create *path* and its missing parents, 0700 under any umask, durable from the topmost new one on. And what is
+    there already: whoever made it may have been killed before that was durable."""
     missing: list[str] = []
     head = os.path.abspath(path)
     while not os.path.isdir(head):
         missing.append(head)
         head = os.path.dirname(head)
+    with suppress_unsynced():
+        sync_folder(os.path.dirname(head))
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, FOLDER_MODE)

@@ -1,7 +1,8 @@
 """A folder as a store: a local disk, or a share that is mounted.
 
 Put-once is link(2), replacing is rename(2); durability is fsync of the file, then of its folder. No lock is assumed
-to work there.
+to work there. What can be seen may not be durable yet, where whoever put it was killed before the second fsync: a
+folder is synced before we rely on the names in it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,27 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from replicator.core.catalogue import Listed
 from replicator.core.errors import ObjectCorrupt, ObjectExists, ObjectNotFound, StoreDenied, StoreUnavailable
 from replicator.core.sizes import require_proper_size
-from replicator.files import make_folder, mapped_errors, publish_once, replace_file, sync_folder
+from replicator.files import (
+    make_folder,
+    mapped_errors,
+    publish_once,
+    replace_file,
+    suppress_unsynced,
+    sync_folder,
+)
 from replicator.store.folders import walk
 
 _SPECIAL = re.compile("[%?#]")
+# Names of a folder that nothing was put into or deleted from for so long are on the disk, whoever did that: file
+# systems write them within a minute. It spares those who look at a whole repository a sync for each day of it.
+_SETTLED_SECONDS = 86_400.0
 
 
 class FolderStore:
@@ -35,6 +47,7 @@ class FolderStore:
         # Only what would not come back: people read it, and their paths have spaces and letters of all kinds.
         self.url = "file://" + _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", self._root)
         self._made: set[str] = set()
+        self._settled: set[str] = set()
         self._device: int | None = None  # of the root, from the first put on
 
     def put(self, name: str, data: bytes) -> None:
@@ -43,6 +56,7 @@ class FolderStore:
             try:
                 publish_once(path, data)
             except FileExistsError as exc:
+                sync_folder(os.path.dirname(path))  # an attempt of ours may have failed at just that
                 raise ObjectExists(name) from exc
 
     def get(self, name: str) -> bytes:
@@ -69,7 +83,8 @@ class FolderStore:
         path = self._path(name)
         with mapped_errors(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
             self._require_no_link(name)
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             sync_folder(os.path.dirname(path))
 
     def replace(self, name: str, data: bytes) -> None:
@@ -164,11 +179,22 @@ class FolderStore:
         assert all(part not in ("", ".", "..") for part in parts), name
         return os.path.join(self._root, *parts)
 
+    def _settle(self, folder: str) -> None:
+        """Make durable what an earlier process left in *folder*; once, since what we do there ourselves is."""
+        if folder in self._settled:
+            return
+        if abs(time.time() - os.stat(folder).st_mtime) < _SETTLED_SECONDS:
+            with suppress_unsynced():
+                sync_folder(folder)
+        self._settled.add(folder)
+
     def _entries(self, folder: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
         if self._link_above(f"{folder}/"):
             return []
+        path = os.path.join(self._root, folder) if folder else self._root
         try:
-            with os.scandir(os.path.join(self._root, folder) if folder else self._root) as found:
+            self._settle(path)
+            with os.scandir(path) as found:
                 return [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
         except (FileNotFoundError, NotADirectoryError):
             return []
