@@ -157,7 +157,8 @@ class Database:
         """One consistent look; costs no lock and some microseconds.
 
         The header is read before and after the counts, so counts of one log are never paired with the
-        header of another.
+        header of another. SQLite reads one count after the other, so they are asked for twice: a reset in
+        between would pair all frames of the old log with none moved, and a mark 0 would pass for another.
         """
         observer = self._observer
         assert observer is not None
@@ -165,17 +166,18 @@ class Database:
             for attempt in range(_LOOK_ATTEMPTS):
                 before = observer.read("main", 1, 0, HEADER_SIZE)[1]
                 try:
-                    frames, backfilled = observer.wal_checkpoint(mode=_NOOP)
+                    counts = observer.wal_checkpoint(mode=_NOOP)
+                    again = observer.wal_checkpoint(mode=_NOOP)
                 except apsw.BusyError:
                     # The wal-index header was being written just then.
                     if attempt > 2:
                         time.sleep(0.0002)
                     continue
                 after = observer.read("main", 1, 0, HEADER_SIZE)[1]
-                if before == after:
+                if before == after and counts == again:
                     if after != self._header_bytes:
                         self._header_bytes, self._header = after, parse_header(after)
-                    return Observation(self._header, frames, backfilled)
+                    return Observation(self._header, *counts)
         raise SourceError(f"the log of {self.path} never held still for a look")
 
     def read_frames(self, first: int, count: int) -> bytes:
