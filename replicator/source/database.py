@@ -44,7 +44,10 @@ from replicator.source.connection import (
 
 _NOOP = apsw.SQLITE_CHECKPOINT_NOOP
 _TOUCH = "PRAGMA user_version"  # begins a read transaction without needing a schema that parses
+# A writer may be kept from running in the middle of the wal-index header, which cannot be read then: looks that
+# gave up after as many attempts, some 10 ms, did so now and then beside ten busy processes on two cores.
 _LOOK_ATTEMPTS = 50
+_LOOK_SECONDS = 2.0
 _BEGIN_ATTEMPTS = 50
 
 
@@ -163,7 +166,11 @@ class Database:
         observer = self._observer
         assert observer is not None
         with self._mapped:
-            for attempt in range(_LOOK_ATTEMPTS):
+            for attempt in itertools.count():
+                if attempt == _LOOK_ATTEMPTS:
+                    deadline = time.monotonic() + _LOOK_SECONDS
+                elif attempt > _LOOK_ATTEMPTS and time.monotonic() >= deadline:
+                    break
                 before = observer.read("main", 1, 0, HEADER_SIZE)[1]
                 try:
                     counts = observer.wal_checkpoint(mode=_NOOP)

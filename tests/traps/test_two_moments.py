@@ -8,10 +8,12 @@ held. Found by the model (tests/model); on real SQLite one in twenty thousand ha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from replicator.core.cursor import Restarted, WalCursor, judge
@@ -42,6 +44,24 @@ class Interrupted:
             assert {"at": "header"} == self._writer.does("write", "COMMIT")
             _, backfilled = self._connection.wal_checkpoint(mode=mode)
         return frames, backfilled
+
+
+class Interrupting:
+    """A writer that is not let run in the middle of the header in shared memory, for 0.1 s: to read it is busy."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection, self._until = connection, time.monotonic() + 0.1
+
+    def read(self, *arguments: Any) -> Any:
+        return self._connection.read(*arguments)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def wal_checkpoint(self, *, mode: int) -> tuple[int, int]:
+        if time.monotonic() < self._until:
+            raise apsw.BusyError
+        return self._connection.wal_checkpoint(mode=mode)
 
 
 @pytest.fixture
@@ -81,3 +101,21 @@ def test_mark_0_is_told_though_the_log_is_restarted_while_it_is_looked_at(
     assert mark.zero
     assert isinstance(verdict, Restarted)
     assert (0, 0) == (seen.frames, seen.backfilled)
+
+
+def test_a_look_outlasts_a_writer_that_is_kept_from_running(tmp_path: Path) -> None:
+    """Were it given up, everything would be let go of, for a second in which nothing is held."""
+    path = str(tmp_path / "app.db")
+    with App(path) as app:
+        app.insert(3)
+        database = Database(path)
+        database.open()
+        try:
+            before = database.look()
+            assert database._observer is not None
+            database._observer = Interrupting(database._observer)  # type: ignore[assignment]
+            after = database.look()
+        finally:
+            database.close()
+
+    assert before == after
