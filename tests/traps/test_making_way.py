@@ -146,3 +146,40 @@ def test_a_slot_that_is_waited_for_is_not_taken_again(
             thread.join()
 
     assert max(took) < PROMPT_SECONDS, took
+
+
+def test_a_slot_that_is_waited_for_is_not_taken_again_from_slot_0(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise where the newer transaction is in slot 0, which has to be left soon after the commit."""
+    path = str(tmp_path / "app.db")
+    let_go = Database.end_previous
+    armed, waiting = threading.Event(), threading.Event()
+    took: list[float] = []
+
+    def let_go_late(self: Database) -> None:
+        if armed.is_set() and self.look().fully_backfilled:
+            armed.clear()
+            second.insert(1)
+            thread.start()
+            time.sleep(WAITED_SECONDS)
+            waiting.set()
+        let_go(self)
+
+    monkeypatch.setattr(Database, "end_previous", let_go_late)
+    with (
+        Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
+        App(path) as writer,
+        App(path) as second,
+    ):
+        for before in range(2 * TIMES):
+            writer.insert(1 + before)
+            agent.wait_captured_and_shipped(30)
+            waiting.clear()
+            thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
+            armed.set()
+            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            assert waiting.wait(10)
+            thread.join()
+
+    assert max(took) < PROMPT_SECONDS, took
