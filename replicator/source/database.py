@@ -49,6 +49,9 @@ _TOUCH = "PRAGMA user_version"  # begins a read transaction without needing a sc
 _LOOK_ATTEMPTS = 50
 _LOOK_SECONDS = 2.0
 _BEGIN_ATTEMPTS = 50
+# Whoever waits for a slot asks for it after as long again as it has waited, and 2 ms.
+_ASKED_SECONDS = 0.003
+_ASKED_SECONDS_MAX = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ class Database:
             self._readers[1 - self._current] = reader
             _rollback(reader)  # left open where a step failed between begin and end
             for _ in range(_BEGIN_ATTEMPTS):
+                began = time.monotonic()
                 before = self.look()
                 try:
                     reader.execute("BEGIN").fetchall()
@@ -262,6 +266,10 @@ class Database:
                 if same_log and after.backfilled < before.frames:
                     return HeldMark(before.frames, zero=False), after
                 _rollback(reader)
+                # A checkpoint may have begun to wait for the slot we just had: begun anew, we would have it again,
+                # with the log's end for a mark, and rest there.
+                waited = time.monotonic() - began
+                time.sleep(min(_ASKED_SECONDS + 2 * waited, _ASKED_SECONDS_MAX))
         raise SourceError(f"no read transaction could be begun on {self.path}")
 
     def end_previous(self) -> None:

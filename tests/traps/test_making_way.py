@@ -15,7 +15,8 @@ import pytest
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
-from replicator.source.database import Database
+from replicator.core.cursor import Observation
+from replicator.source.database import Database, HeldMark
 from tests.support.app import App
 
 PROMPT_SECONDS = 0.9
@@ -167,6 +168,57 @@ def test_a_slot_that_is_waited_for_is_not_taken_again_from_slot_0(
         let_go(self)
 
     monkeypatch.setattr(Database, "end_previous", let_go_late)
+    with (
+        Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
+        App(path) as writer,
+        App(path) as second,
+    ):
+        for before in range(2 * TIMES):
+            writer.insert(1 + before)
+            agent.wait_captured_and_shipped(30)
+            waiting.clear()
+            thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
+            armed.set()
+            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            assert waiting.wait(10)
+            thread.join()
+
+    assert max(took) < PROMPT_SECONDS, took
+
+
+def test_a_slot_that_is_waited_for_is_not_taken_again_where_it_is_begun_anew(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits before and behind the beginning of the newer transaction: nobody can tell which slot it has."""
+    path = str(tmp_path / "app.db")
+    look, begin_next = Database.look, Database.begin_next
+    armed, waiting = threading.Event(), threading.Event()
+    looks: list[Observation] = []
+    took: list[float] = []
+
+    def look_between_commits(self: Database) -> Observation:
+        if len(looks) == 1:
+            second.insert(1)
+            thread.start()
+            time.sleep(WAITED_SECONDS)
+            waiting.set()
+        seen = look(self)
+        if armed.is_set() and seen.fully_backfilled:
+            armed.clear()
+            second.insert(1)
+            looks.append(seen)
+        elif looks:
+            looks.append(seen)
+        return seen
+
+    def begin_between_commits(self: Database) -> tuple[HeldMark, Observation]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "look", look_between_commits)
+            begun = begin_next(self)
+        looks.clear()
+        return begun
+
+    monkeypatch.setattr(Database, "begin_next", begin_between_commits)
     with (
         Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
         App(path) as writer,
