@@ -266,10 +266,11 @@ class Database:
                 if same_log and after.backfilled < before.frames:
                     return HeldMark(before.frames, zero=False), after
                 _rollback(reader)
-                # A checkpoint may have begun to wait for the slot we just had: begun anew, we would have it again,
-                # with the log's end for a mark, and rest there.
-                waited = time.monotonic() - began
-                time.sleep(min(_ASKED_SECONDS + 2 * waited, _ASKED_SECONDS_MAX))
+                if self.checkpointed_elsewhere:
+                    # It may have begun to wait for the slot we just had: begun anew, we would have that again,
+                    # with the log's end for a mark, and rest there.
+                    waited = time.monotonic() - began
+                    time.sleep(min(_ASKED_SECONDS + 2 * waited, _ASKED_SECONDS_MAX))
         raise SourceError(f"no read transaction could be begun on {self.path}")
 
     def end_previous(self) -> None:

@@ -23,6 +23,8 @@ PROMPT_SECONDS = 0.9
 TIMES = 4
 # Enough of SQLite's busy handler asking that it asks only every 25 ms from then on.
 WAITED_SECONDS = 0.06
+# Whoever is in doubt for three times as long as that; the busy timeout of 5 s is what it takes without.
+LATE_SECONDS = 2.5
 
 
 @pytest.fixture
@@ -149,6 +151,15 @@ def test_a_slot_that_is_waited_for_is_not_taken_again(
     assert max(took) < PROMPT_SECONDS, took
 
 
+def all_is_moved_until(event: threading.Event, app: App) -> bool:
+    """Whether it came; a PASSIVE alone may find a mark in its way that is about to be left."""
+    for _ in range(100):
+        app.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if event.wait(0.1):
+            return True
+    return False
+
+
 def test_a_slot_that_is_waited_for_is_not_taken_again_from_slot_0(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,11 +190,10 @@ def test_a_slot_that_is_waited_for_is_not_taken_again_from_slot_0(
             waiting.clear()
             thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
             armed.set()
-            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            assert waiting.wait(10)
+            assert all_is_moved_until(waiting, writer)
             thread.join()
 
-    assert max(took) < PROMPT_SECONDS, took
+    assert max(took) < LATE_SECONDS, took
 
 
 def test_a_slot_that_is_waited_for_is_not_taken_again_where_it_is_begun_anew(
@@ -230,8 +240,7 @@ def test_a_slot_that_is_waited_for_is_not_taken_again_where_it_is_begun_anew(
             waiting.clear()
             thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
             armed.set()
-            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            assert waiting.wait(10)
+            assert all_is_moved_until(waiting, writer)
             thread.join()
 
-    assert max(took) < PROMPT_SECONDS, took
+    assert max(took) < LATE_SECONDS, took
