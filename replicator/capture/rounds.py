@@ -275,11 +275,10 @@ class Capture:
             # Begun anew now and then even with mark 0: a checkpoint that had not yet let go of it when ours
             # began has driven it into another slot.
             return 0.0 if not self._mark.zero or since >= ZERO_AGAIN_SECONDS else None
-        if self._mark.zero:
-            return 0.0 if seen.frames else None
-        if self._mark.frames >= seen.frames:
+        zero = self._mark.zero
+        if seen.frames <= (0 if zero else self._mark.frames):
             return None
-        not_before = HAND_OVER_OVERLOADED_SECONDS - since if self._overload.active else 0.0
+        not_before = HAND_OVER_OVERLOADED_SECONDS - since if self._overload.active and not zero else 0.0
         if seen.frames == self._doubtful_at:
             not_before = max(not_before, self._doubtful_until - now)
         return max(0.0, not_before)

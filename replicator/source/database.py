@@ -44,8 +44,14 @@ from replicator.source.connection import (
 
 _NOOP = apsw.SQLITE_CHECKPOINT_NOOP
 _TOUCH = "PRAGMA user_version"  # begins a read transaction without needing a schema that parses
+# A writer may be kept from running in the middle of the wal-index header, which cannot be read then: looks that
+# gave up after as many attempts, some 10 ms, did so now and then beside ten busy processes on two cores.
 _LOOK_ATTEMPTS = 50
+_LOOK_SECONDS = 2.0
 _BEGIN_ATTEMPTS = 50
+# Whoever waits for a slot asks for it after as long again as it has waited, and 2 ms.
+_ASKED_SECONDS = 0.003
+_ASKED_SECONDS_MAX = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,25 +163,31 @@ class Database:
         """One consistent look; costs no lock and some microseconds.
 
         The header is read before and after the counts, so counts of one log are never paired with the
-        header of another.
+        header of another. SQLite reads one count after the other, so they are asked for twice: a reset in
+        between would pair all frames of the old log with none moved, and a mark 0 would pass for another.
         """
         observer = self._observer
         assert observer is not None
         with self._mapped:
-            for attempt in range(_LOOK_ATTEMPTS):
+            for attempt in itertools.count():
+                if attempt == _LOOK_ATTEMPTS:
+                    deadline = time.monotonic() + _LOOK_SECONDS
+                elif attempt > _LOOK_ATTEMPTS and time.monotonic() >= deadline:
+                    break
                 before = observer.read("main", 1, 0, HEADER_SIZE)[1]
                 try:
-                    frames, backfilled = observer.wal_checkpoint(mode=_NOOP)
+                    counts = observer.wal_checkpoint(mode=_NOOP)
+                    again = observer.wal_checkpoint(mode=_NOOP)
                 except apsw.BusyError:
                     # The wal-index header was being written just then.
                     if attempt > 2:
                         time.sleep(0.0002)
                     continue
                 after = observer.read("main", 1, 0, HEADER_SIZE)[1]
-                if before == after:
+                if before == after and counts == again:
                     if after != self._header_bytes:
                         self._header_bytes, self._header = after, parse_header(after)
-                    return Observation(self._header, frames, backfilled)
+                    return Observation(self._header, *counts)
         raise SourceError(f"the log of {self.path} never held still for a look")
 
     def read_frames(self, first: int, count: int) -> bytes:
@@ -239,6 +251,7 @@ class Database:
             self._readers[1 - self._current] = reader
             _rollback(reader)  # left open where a step failed between begin and end
             for _ in range(_BEGIN_ATTEMPTS):
+                began = time.monotonic()
                 before = self.look()
                 try:
                     reader.execute("BEGIN").fetchall()
@@ -253,6 +266,11 @@ class Database:
                 if same_log and after.backfilled < before.frames:
                     return HeldMark(before.frames, zero=False), after
                 _rollback(reader)
+                if self.checkpointed_elsewhere:
+                    # It may have begun to wait for the slot we just had: begun anew, we would have that again,
+                    # with the log's end for a mark, and rest there.
+                    waited = time.monotonic() - began
+                    time.sleep(min(_ASKED_SECONDS + 2 * waited, _ASKED_SECONDS_MAX))
         raise SourceError(f"no read transaction could be begun on {self.path}")
 
     def end_previous(self) -> None:

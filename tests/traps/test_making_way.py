@@ -15,13 +15,16 @@ import pytest
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
-from replicator.source.database import Database
+from replicator.core.cursor import Observation
+from replicator.source.database import Database, HeldMark
 from tests.support.app import App
 
 PROMPT_SECONDS = 0.9
 TIMES = 4
 # Enough of SQLite's busy handler asking that it asks only every 25 ms from then on.
 WAITED_SECONDS = 0.06
+# Whoever is in doubt for three times as long as that; the busy timeout of 5 s is what it takes without.
+LATE_SECONDS = 2.5
 
 
 @pytest.fixture
@@ -146,3 +149,98 @@ def test_a_slot_that_is_waited_for_is_not_taken_again(
             thread.join()
 
     assert max(took) < PROMPT_SECONDS, took
+
+
+def all_is_moved_until(event: threading.Event, app: App) -> bool:
+    """Whether it came; a PASSIVE alone may find a mark in its way that is about to be left."""
+    for _ in range(100):
+        app.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if event.wait(0.1):
+            return True
+    return False
+
+
+def test_a_slot_that_is_waited_for_is_not_taken_again_from_slot_0(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise where the newer transaction is in slot 0, which has to be left soon after the commit."""
+    path = str(tmp_path / "app.db")
+    let_go = Database.end_previous
+    armed, waiting = threading.Event(), threading.Event()
+    took: list[float] = []
+
+    def let_go_late(self: Database) -> None:
+        if armed.is_set() and self.look().fully_backfilled:
+            armed.clear()
+            second.insert(1)
+            thread.start()
+            time.sleep(WAITED_SECONDS)
+            waiting.set()
+        let_go(self)
+
+    monkeypatch.setattr(Database, "end_previous", let_go_late)
+    with (
+        Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
+        App(path) as writer,
+        App(path) as second,
+    ):
+        for before in range(2 * TIMES):
+            writer.insert(1 + before)
+            agent.wait_captured_and_shipped(30)
+            waiting.clear()
+            thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
+            armed.set()
+            assert all_is_moved_until(waiting, writer)
+            thread.join()
+
+    assert max(took) < LATE_SECONDS, took
+
+
+def test_a_slot_that_is_waited_for_is_not_taken_again_where_it_is_begun_anew(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits before and behind the beginning of the newer transaction: nobody can tell which slot it has."""
+    path = str(tmp_path / "app.db")
+    look, begin_next = Database.look, Database.begin_next
+    armed, waiting = threading.Event(), threading.Event()
+    looks: list[Observation] = []
+    took: list[float] = []
+
+    def look_between_commits(self: Database) -> Observation:
+        if len(looks) == 1:
+            second.insert(1)
+            thread.start()
+            time.sleep(WAITED_SECONDS)
+            waiting.set()
+        seen = look(self)
+        if armed.is_set() and seen.fully_backfilled:
+            armed.clear()
+            second.insert(1)
+            looks.append(seen)
+        elif looks:
+            looks.append(seen)
+        return seen
+
+    def begin_between_commits(self: Database) -> tuple[HeldMark, Observation]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "look", look_between_commits)
+            begun = begin_next(self)
+        looks.clear()
+        return begun
+
+    monkeypatch.setattr(Database, "begin_next", begin_between_commits)
+    with (
+        Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
+        App(path) as writer,
+        App(path) as second,
+    ):
+        for before in range(2 * TIMES):
+            writer.insert(1 + before)
+            agent.wait_captured_and_shipped(30)
+            waiting.clear()
+            thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
+            armed.set()
+            assert all_is_moved_until(waiting, writer)
+            thread.join()
+
+    assert max(took) < LATE_SECONDS, took
