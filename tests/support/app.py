@@ -12,12 +12,15 @@ import sys
 from typing import Any
 
 _CHILD = """
-import json, sqlite3, sys
+import hashlib, json, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
 for line in sys.stdin:
     sql, arguments = json.loads(line)
     try:
-        rows = connection.execute(sql, arguments).fetchall()
+        if sql == "digest":
+            rows = [[hashlib.sha256(connection.serialize()).hexdigest()]]
+        else:
+            rows = connection.execute(sql, arguments).fetchall()
         answer = {"rows": rows}
     except sqlite3.Error as exc:
         answer = {"error": f"{type(exc).__name__}: {exc}"}
@@ -52,6 +55,10 @@ class App:
         """*count* commits of one row each."""
         for _ in range(count):
             self.execute("INSERT INTO t(body) VALUES(hex(randomblob(?)))", size)
+
+    def digest(self) -> str:
+        """SHA-256 of every page as SQLite reads it now: what a restore of this commit has to be."""
+        return str(self.execute("digest")[0][0])
 
     def close(self) -> None:
         """A clean end: the last connection checkpoints and deletes the log."""
