@@ -10,7 +10,7 @@ RUN_STAMP = $(VENV)/.stamp-run
 TEST_STAMP = $(VENV)/.stamp-test
 BENCH_STAMP = $(VENV)/.stamp-bench
 
-.PHONY: help setup demo test check bench soak fuzz constraints clean
+.PHONY: help setup demo test check bench soak damage fuzz constraints clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -34,6 +34,9 @@ bench: $(BENCH_STAMP) ## measure what the README claims, beside the rival
 
 soak: $(TEST_STAMP) ## the tests that take minutes or hours
 	@$(BIN)/python -m pytest -m slow --timeout 0 $(ARGS)
+
+damage: $(TEST_STAMP) ## write docs/DAMAGE.md: what becomes of every kind of damage
+	@$(BIN)/python -m tests.support.damage
 
 SECONDS = 60
 fuzz: $(TEST_STAMP) ## feed every parser with what nobody wrote, for SECONDS=60

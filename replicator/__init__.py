@@ -122,7 +122,7 @@ def restore(
     """
     from replicator.cli import asked
     from replicator.repository import read_repository
-    from replicator.restore import RestoreOptions, restore_chosen
+    from replicator.restore import RestoreOptions, around_damage, restore_chosen
 
     if timestamp is not None and txid is not None:
         raise UsageError("timestamp and txid are two targets", hint="give one of them")
@@ -134,14 +134,19 @@ def restore(
     now = asked.wall_now()
     micros = asked.asked_time(timestamp, now).micros
     target = asked.target_of(timestamp=micros, txid=txid, generation=generation, exact=exact)
-    repository = read_repository(asked.find_store(source, None))
-    return restore_chosen(
-        repository,
-        asked.choose_point(repository, target, now),
-        output,
-        RestoreOptions(verify, overwrite, jobs),
-        on_progress=on_progress or (lambda _: None),
-        cancelled=cancelled or (lambda: False),
+    store = asked.find_store(source, None)
+    return around_damage(
+        lambda: read_repository(store),
+        lambda repository: asked.choose_point(repository, target, now),
+        lambda repository, chosen: restore_chosen(
+            repository,
+            chosen,
+            output,
+            RestoreOptions(verify, overwrite, jobs),
+            on_progress=on_progress or (lambda _: None),
+            cancelled=cancelled or (lambda: False),
+        ),
+        target=target,
     )
 
 

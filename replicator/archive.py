@@ -26,7 +26,7 @@ from replicator.core.errors import (
 from replicator.core.log import LOG_BYTES_MAX, decode_log, encode_log
 from replicator.core.names import LOG, TAIL, LogName, SegmentName, parse_name
 from replicator.core.position import GenerationId
-from replicator.core.records import lease_in_segment
+from replicator.core.records import is_fence
 from replicator.core.unit import UnitHeader, decode_unit, follows, split_units
 from replicator.store import Store
 
@@ -121,7 +121,7 @@ class Archive:
             content = self._store.get(str(segment))
         except ObjectNotFound:
             return None
-        return None if lease_in_segment(content, str(segment)) is not None else content
+        return None if is_fence(content) else content
 
     def _has(self, header: UnitHeader, unit: bytes) -> bool:
         """Whether a log of an earlier run, which did not come to delete the segment, holds this very unit."""

@@ -47,7 +47,8 @@ from replicator.core.times import format_time
 from replicator.core.unit import decode_unit, split_units
 from replicator.events import damaged_backups
 from replicator.files import mount_of, read_json
-from replicator.keys import HeldKeys, record_in
+from replicator.keys import HeldKeys
+from replicator.slots import record_in
 from replicator.state import Newest, Recovered, StateFolder
 from replicator.store import Store, folder_of
 

@@ -21,7 +21,8 @@ from replicator.core.errors import (
 )
 from replicator.deadline import ask_all
 from replicator.enlist import enlist, recover
-from replicator.keys import HeldKeys, record_in
+from replicator.keys import HeldKeys
+from replicator.slots import record_in
 from replicator.state import Recovered, StateFolder
 from replicator.store import Store
 

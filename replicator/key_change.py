@@ -17,7 +17,8 @@ from replicator.core.key_ring import KeyRing, Root, rotated, unwrap, without_roo
 from replicator.core.names import KeyName
 from replicator.core.operator_key import KEY_SIZE
 from replicator.core.seal import KEY_ID_SIZE
-from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, ring_in, slots_in, wrapped
+from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, wrapped
+from replicator.slots import ring_in, slots_in
 from replicator.store import Store
 
 log = logging.getLogger(__name__)

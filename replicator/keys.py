@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, ObjectNotFound
+from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt
 from replicator.core.key_ring import KeyRing, Root, new_ring, unwrap, wrap
-from replicator.core.names import KEYS, LEASES, REPOSITORY, KeyName, parse_name
+from replicator.core.names import FULL, LEASES, REPOSITORY
 from replicator.core.operator_key import KEY_SIZE, OperatorKey, parse_key, parse_passphrase
-from replicator.core.records import RepositoryRecord, decode_repository
+from replicator.core.records import RepositoryRecord
 from replicator.core.seal import KEY_ID_SIZE, SALT_SIZE
 from replicator.files import mapped_errors, replace_file, shown_path
+from replicator.slots import is_sealed, readable_record_in, ring_in
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
 
@@ -112,39 +113,7 @@ def _run(command: str, setting: str) -> str:
     return done.stdout
 
 
-# --- rings in a store ----------------------------------------------------------------------------------
-
-
-def record_in(store: Store) -> RepositoryRecord | None:
-    """Who the repository at *store* is; None where there is none yet."""
-    try:
-        return decode_repository(store.get(REPOSITORY), REPOSITORY)
-    except ObjectNotFound:
-        return None
-
-
-def slots_in(store: Store) -> list[KeyName]:
-    """The newest first."""
-    names = (parse_name(each.name) for each in store.list(KEYS))
-    return sorted((name for name in names if isinstance(name, KeyName)), reverse=True)
-
-
-def ring_in(store: Store, keys: tuple[OperatorKey, ...]) -> tuple[KeyRing, bytes] | None:
-    """The newest ring that *keys* open, and its slot; None where there is no slot. Raises KeyRefused."""
-    refused: KeyRefused | None = None
-    for name in slots_in(store):
-        slot = store.get(str(name))
-        try:
-            ring = unwrap(slot, str(name), keys)
-        except KeyRefused as exc:
-            refused = refused or exc
-            continue
-        if ring.number != name.number:
-            raise ObjectCorrupt(f"{name} holds the key ring number {ring.number}", name=str(name))
-        return ring, slot
-    if refused is not None:
-        raise refused
-    return None
+# --- the ring of who reads ----------------------------------------------------------------------------
 
 
 def missing_key(url: str) -> KeyRefused:
@@ -164,8 +133,11 @@ def _unexpected_plain(url: str) -> KeyRefused:
 def _require_of(ring: KeyRing, record: RepositoryRecord, url: str) -> None:
     if ring.repository != record.repository:
         raise ObjectCorrupt(
-            f"{url} holds the key ring of another repository ({ring.repository})",
-            hint="somebody put a slot into keys/ that does not belong there",
+            f"{url} holds the key ring of another repository ({ring.repository}) than {REPOSITORY} says "
+            f"({record.repository})",
+            name=REPOSITORY,
+            hint=f"one of the two does not belong there; if it is {REPOSITORY}, take it away: without it what is there "
+            "is read as the ring's",
         )
 
 
@@ -195,11 +167,12 @@ class StoredKeys:
         return None
 
     def _find(self) -> KeyRing | None:
-        """Whether it is encrypted the record says; where that is lost, that there are slots."""
-        record = record_in(self._store)
-        sealed = record.sealed if record is not None else bool(slots_in(self._store))
-        if not sealed:
-            if record is not None and self._source.configured:
+        """Whether it is encrypted the record says; where that is lost or damaged, that there are slots. Who took both
+        away shall not have put something plain in their place."""
+        record = readable_record_in(self._store)
+        if not is_sealed(self._store, record):
+            plain = record is not None or next(iter(self._store.list(FULL)), None) is not None
+            if plain and self._source.configured:
                 raise _unexpected_plain(self._store.url)
             return None
         if not self._source.configured:

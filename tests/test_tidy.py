@@ -33,6 +33,7 @@ LAYER_OF_HEAD = {
             "keys",
             "pulse",
             "repository",
+            "slots",
         ),
         "edge",
     ),

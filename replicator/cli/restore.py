@@ -19,7 +19,15 @@ from replicator.core.errors import Interrupted, RepositoryNotFound, UsageError
 from replicator.core.position import GenerationId, Position
 from replicator.core.times import format_time
 from replicator.repository import Repository, read_repository
-from replicator.restore import JOBS, Chosen, RestoreOptions, RestoreResult, Target, restore_chosen
+from replicator.restore import (
+    JOBS,
+    Chosen,
+    RestoreOptions,
+    RestoreResult,
+    Target,
+    around_damage,
+    restore_chosen,
+)
 from replicator.restore.destination import check_destination
 
 
@@ -31,7 +39,6 @@ class _Wanted:
     txid: int | None
     backup: str | None
     generation: GenerationId | None
-    exact: bool
     at_least: Position | None
 
     @property
@@ -108,21 +115,24 @@ def restore(
     if output is not None and if_db_not_exists and os.path.lexists(output):
         screen.note(f"{output} exists; nothing was restored")
         return 0
-    wanted = _Wanted(timestamp, txid, backup, generation, exact, at_least)
+    wanted = _Wanted(timestamp, txid, backup, generation, at_least)
     stop = Asked()
     with handled(STOPPING, stop):
         try:
             stop.at_once = _interrupt
-            repository = read_repository(asked.find_store(source, config))
-            chosen = _choose(screen, repository, wanted)
-            if plan:
-                _tell_plan(screen, repository, chosen)
-                return 0
-            assert output is not None
-            result = _write(
-                ctx, repository, chosen, output, RestoreOptions(verify, overwrite, jobs), stop, yes=yes
+            store = asked.find_store(source, config)
+            now = asked.wall_now()
+            time = asked.asked_time(timestamp, now)
+            target = Target(txid, time.micros, generation, exact)
+            writing = _Writing(ctx, output, RestoreOptions(verify, overwrite, jobs), stop, yes)
+            around_damage(
+                lambda: read_repository(store),
+                lambda repository: _choose(repository, wanted, target, now),
+                lambda repository, chosen: _restore(
+                    screen, repository, chosen, wanted, time, None if plan else writing
+                ),
+                target=target if backup is None else Target(txid=0),
             )
-            _tell_result(screen, repository, result, latest=wanted.latest)  # it is done, whoever asks now
         except RepositoryNotFound as exc:
             if not if_replica_exists:
                 raise
@@ -134,47 +144,61 @@ def restore(
     return 0
 
 
-def _write(
-    ctx: click.Context,
-    repository: Repository,
-    chosen: Chosen,
-    output: str,
-    options: RestoreOptions,
-    stop: Asked,
-    *,
-    yes: bool,
-) -> RestoreResult:
-    screen = screen_of(ctx)
-    if options.overwrite and os.path.lexists(output):
-        _confirm(screen, output, chosen, yes=yes)
-    stop.at_once = None  # from here on it is asked for, so that what was begun is cleared away
-    with progress_bar(draws=screen.draws, color=settings_of(ctx).color) as report:
-        return restore_chosen(
-            repository, chosen, output, options, on_progress=report, cancelled=lambda: stop.stop
-        )
+@dataclass(slots=True)
+class _Writing:
+    """Where to, and what was asked about it so far: once is enough, also where a second way has to be tried."""
+
+    ctx: click.Context
+    output: str | None
+    options: RestoreOptions
+    stop: Asked
+    confirmed: bool
+
+    def write(self, repository: Repository, chosen: Chosen) -> RestoreResult:
+        screen, output = screen_of(self.ctx), self.output
+        assert output is not None
+        if self.options.overwrite and os.path.lexists(output):
+            _confirm(screen, output, chosen, yes=self.confirmed)
+            self.confirmed = True
+        self.stop.at_once = None  # from here on it is asked for, so that what was begun is cleared away
+        with progress_bar(draws=screen.draws, color=settings_of(self.ctx).color) as report:
+            return restore_chosen(
+                repository, chosen, output, self.options, on_progress=report, cancelled=lambda: self.stop.stop
+            )
 
 
 def _interrupt() -> None:
     raise Interrupted("the restore was stopped; nothing was written")
 
 
-def _choose(screen: Screen, repository: Repository, wanted: _Wanted) -> Chosen:
+def _choose(repository: Repository, wanted: _Wanted, target: Target, now: int) -> Chosen:
     if wanted.at_least is not None:
         asked.require_at_least(repository, wanted.at_least)
-    now = asked.wall_now()
-    time = asked.asked_time(wanted.timestamp, now)
-    if time.micros is not None and time.zone_assumed:
-        screen.note(f"{wanted.timestamp!r} names no zone, UTC is assumed: {format_time(time.micros)}")
     if wanted.backup is not None:
         target = asked.backup_target(asked.find_backup(repository, wanted.backup))
-    else:
-        target = Target(wanted.txid, time.micros, wanted.generation, wanted.exact)
-    chosen = asked.choose_point(repository, target, now)
+    return asked.choose_point(repository, target, now)
+
+
+def _restore(
+    screen: Screen,
+    repository: Repository,
+    chosen: Chosen,
+    wanted: _Wanted,
+    time: asked.AskedTime,
+    writing: _Writing | None,
+) -> None:
+    """Without *writing* only say what it would take."""
     if time.micros is not None:
+        if time.zone_assumed:
+            screen.note(f"{wanted.timestamp!r} names no zone, UTC is assumed: {format_time(time.micros)}")
         screen.note(
             f"{format_time(time.micros)} resolves to the commit of {format_time(chosen.point.observed)}"
         )
-    return chosen
+    if writing is None:
+        _tell_plan(screen, repository, chosen)
+    else:
+        result = writing.write(repository, chosen)
+        _tell_result(screen, repository, result, latest=wanted.latest)  # it is done, whoever asks now
 
 
 def _confirm(screen: Screen, output: str, chosen: Chosen, *, yes: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from replicator.core.names import (
@@ -52,6 +52,13 @@ class GenerationListing:
         """Fulls and incrementals; of two at one position the full is last."""
         found: list[BackupName] = [*self.incrementals, *self.fulls]
         return tuple(sorted(found, key=lambda each: each.txid))
+
+    def without(self, backup: BackupName) -> GenerationListing:
+        return replace(
+            self,
+            fulls=tuple(each for each in self.fulls if each != backup),
+            incrementals=tuple(each for each in self.incrementals if each != backup),
+        )
 
     @property
     def carriers(self) -> tuple[CarrierName, ...]:

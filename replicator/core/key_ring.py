@@ -158,6 +158,12 @@ def unwrap(data: bytes, name: str, keys: Sequence[OperatorKey]) -> KeyRing:
             except InvalidTag:
                 continue
             return _ring(inner, slot, name)
+    wanted = {each.get("fingerprint") for each in slot["wraps"]}
+    if any(not key.passphrase and key.fingerprint in wanted for key in keys):
+        raise KeyRefused(
+            f"{name} names {_said(keys)}, and is not opened by it: the slot is damaged",
+            hint="put it back from another store, or from keys.json in the state folder of the agent",
+        )
     raise KeyRefused(
         f"{name} of repository {slot['repository']} is not opened by {_said(keys)}; it wants {_wanted(slot)}",
         hint="give the key it was encrypted with in BACKUP_ENCRYPTION_KEY, or its passphrase in "

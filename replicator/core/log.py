@@ -104,5 +104,13 @@ def observed_first(data: bytes | memoryview, name: LogName) -> int:
     return reader.varint(1 << 62)
 
 
+def units_begin(data: bytes | memoryview, name: LogName) -> int:
+    """Where the first unit lies, from the first HEAD_SIZE bytes of the object alone; not proved."""
+    magic, _, index_bytes = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise ObjectCorrupt(f"{name} is not a log: it does not begin with RPLLOGS", name=str(name))
+    return HEAD_SIZE + int(index_bytes)
+
+
 BEGINNING_BYTES = HEAD_SIZE + 20
 """Enough for ``observed_first``."""

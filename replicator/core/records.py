@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.names import EventName, GenerationName
+from replicator.core.names import LEASES, EventName, GenerationName, LeaseName
 from replicator.core.position import GenerationId
 from replicator.core.times import MICROS_MAX
 
@@ -153,8 +153,9 @@ def decode_generation(data: bytes, name: str) -> GenerationRecord:
 
 
 def decode_lease(data: bytes, name: str) -> LeaseRecord:
+    """*name*: of the lease, or of the segment in whose place it lies."""
     loaded = _load(data, name, "replicator-lease")
-    return LeaseRecord(
+    record = LeaseRecord(
         epoch=_number(loaded, name, "epoch", most=EPOCH_MAX),
         writer=_get(loaded, name, "writer", str),
         host=_get(loaded, name, "host", str),
@@ -162,6 +163,9 @@ def decode_lease(data: bytes, name: str) -> LeaseRecord:
         claimed=_get(loaded, name, "claimed", str),
         took_over=_get(loaded, name, "took_over", bool),
     )
+    if name.startswith(LEASES) and str(LeaseName(record.epoch)) != name:
+        raise ObjectCorrupt(f"{name} is the lease of epoch {record.epoch}")
+    return record
 
 
 def decode_event(data: bytes, name: str) -> EventRecord:
@@ -180,7 +184,12 @@ def decode_event(data: bytes, name: str) -> EventRecord:
     return record
 
 
+def is_fence(content: bytes) -> bool:
+    """Whether what lies under a segment's name ends the generation. A damaged one does, too: no unit begins so."""
+    return content.startswith(b"{")
+
+
 def lease_in_segment(content: bytes, name: str) -> LeaseRecord | None:
     """The lease that a take-over put in the place of the next segment, so that whoever was taken over from
     meets it; None for a segment."""
-    return decode_lease(content, name) if content.startswith(b"{") else None
+    return decode_lease(content, name) if is_fence(content) else None

@@ -25,9 +25,13 @@ class RestorePlan:
     txid: int | None
 
     @property
+    def base(self) -> BackupName:
+        """What the units are applied to."""
+        return self.incrementals[-1] if self.incrementals else self.full
+
+    @property
     def base_txid(self) -> int:
-        """Where the units begin."""
-        return self.incrementals[-1].txid if self.incrementals else self.full.txid
+        return self.base.txid
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,11 @@ def nearest_points_named(repository: Repository) -> Iterator[None]:
         yield
     except (ObjectCorrupt, ObjectNotFound) as exc:
         if exc.hint is None and exc.name:
+            exc.hint = (
+                "no backup here does without it; is there another store of this database, or an older copy?"
+            )
             with contextlib.suppress(ReplicatorError):
-                exc.hint = nearest_to(repository, exc.name)
+                exc.hint = nearest_to(repository, exc.name) or exc.hint
         raise
 
 
@@ -79,3 +82,17 @@ def _needs(repository: Repository, backup: BackupName, damaged: str) -> bool:
         return damaged in {pack.name for pack in repository.backup(backup).packs}
     except (ObjectCorrupt, ObjectNotFound):
         return True
+
+
+def backups_on(repository: Repository, damaged: str) -> list[BackupName]:
+    """The backups that are no good without the object *damaged*: itself, or those that need it as a pack of theirs."""
+    found: list[BackupName] = []
+    for listing in repository.catalogue.generations:
+        for backup in listing.backups:
+            with contextlib.suppress(ObjectCorrupt, ObjectNotFound):  # those are met by themselves
+                if str(backup) == damaged or (
+                    damaged.endswith(".pack")
+                    and damaged in {pack.name for pack in repository.backup(backup).packs}
+                ):
+                    found.append(backup)
+    return found

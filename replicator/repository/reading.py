@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from replicator.core.catalogue import Catalogue, read_listing
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound, RepositoryNotFound
 from replicator.core.full import Manifest, decode_manifest
 from replicator.core.incremental import Incremental, decode_incremental
-from replicator.core.log import BEGINNING_BYTES, decode_log, observed_first
+from replicator.core.log import BEGINNING_BYTES, HEAD_SIZE, decode_log, observed_first, units_begin
 from replicator.core.names import (
     FULL,
     METADATA,
@@ -27,7 +27,7 @@ from replicator.core.names import (
 )
 from replicator.core.position import GenerationId, Position
 from replicator.core.records import GenerationRecord, decode_generation, decode_repository
-from replicator.core.unit import HEADER_SIZE, Unit, decode_unit, parse_unit_header, split_units
+from replicator.core.unit import HEADER_SIZE, Unit, UnitHeader, decode_unit, parse_unit_header, split_units
 from replicator.repository.fences import without_fences
 from replicator.store import Store
 
@@ -131,14 +131,46 @@ class Repository:
                     self._begins[name] = header.observed_first
         return self._begins[name]
 
+    def first_header(self, name: CarrierName) -> UnitHeader:
+        """Of the first unit in *name*: one small read, two of a log. Not proved."""
+        with damage_named(name):
+            at = (
+                units_begin(self.store.get_range(str(name), 0, HEAD_SIZE), name)
+                if isinstance(name, LogName)
+                else 0
+            )
+            return parse_unit_header(self.store.get_range(str(name), at, HEADER_SIZE))
+
     def manifest(self, name: FullName) -> Manifest:
-        return decode_manifest(self.store.get(str(name)), str(name))
+        found = decode_manifest(self.store.get(str(name)), str(name))
+        self._require_ours(name, found.repository)
+        return found
 
     def incremental(self, name: IncrementalName) -> Incremental:
-        return decode_incremental(self.store.get(str(name)), str(name))
+        found = decode_incremental(self.store.get(str(name)), str(name))
+        self._require_ours(name, found.repository)
+        return found
+
+    def _require_ours(self, name: BackupName, repository: str) -> None:
+        """Two repositories that were copied into one place shall not be taken for each other."""
+        if repository != self.identity:
+            raise ObjectCorrupt(
+                f"{name} is of repository {repository}, and {self.store.url} is {self.identity}",
+                name=REPOSITORY,
+                hint=f"one of the two does not belong there; if it is {REPOSITORY}, take it away: without it what is "
+                "there counts. `verify --level content` says more",
+            )
 
     def backup(self, name: BackupName) -> Manifest | Incremental:
         return self.manifest(name) if isinstance(name, FullName) else self.incremental(name)
+
+    def set_aside(self, backup: BackupName) -> None:
+        """Plan without it from now on."""
+        generations = tuple(
+            each.without(backup) if each.generation == backup.generation else each
+            for each in self.catalogue.generations
+        )
+        self.catalogue = replace(self.catalogue, generations=generations)
 
     def backup_point(self, name: BackupName) -> RestorePoint:
         found = self.backup(name)

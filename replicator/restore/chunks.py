@@ -111,7 +111,10 @@ def _name_the_damage(store: Store, manifest: Manifest) -> None:
     for number, table in enumerate(read_tables(manifest, store.get_range)):
         for piece in pieces_of(table, 0) if manifest.hashes == SHA256 else ():
             _check_piece(store, manifest, table, piece, number * TABLE_CHUNKS)
-    raise ObjectCorrupt(f"the chunks of {manifest.name} do not add up to the checksum of its database")
+    raise ObjectCorrupt(
+        f"the chunks of {manifest.name} do not add up to the checksum of its database",
+        name=str(manifest.name),
+    )
 
 
 def _check_piece(store: Store, manifest: Manifest, table: Table, piece: Piece, first: int) -> None:

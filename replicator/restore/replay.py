@@ -57,6 +57,8 @@ def replay(
             continue  # before the backup, or a unit that lies in two segments
         if state.txid >= target or (header.part and header.txid_last > target):
             break
+        if state.txid == base.txid and not part:
+            _check_begins(name, unit, base)
         _check_follows(name, unit, base, state.txid, chain, part)
         for entry, images in expand_unit(unit, pages_before=image.pages, version=image.page):
             if entry.txid > target:
@@ -90,6 +92,16 @@ def _end(store: Store, plan: RestorePlan) -> int:
         if header is not None and not header.commits:
             return header.txid_first - 1
     return TXID_MAX
+
+
+def _check_begins(name: CarrierName, unit: Unit, base: Backup) -> None:
+    """Behind a backup either of the two may be of another history; the backup is what can be gone round."""
+    header = unit.header
+    is_next = header.generation == base.generation and header.txid_first == base.txid + 1
+    if is_next and not follows(header, bytes.fromhex(base.chain)):
+        raise ObjectCorrupt(
+            f"{name} does not chain to {base.name}, behind which it begins", name=str(base.name)
+        )
 
 
 def _check_follows(name: CarrierName, unit: Unit, base: Backup, txid: int, chain: bytes, part: int) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import TargetUnreachable
-from replicator.core.names import CarrierName
+from replicator.core.errors import ObjectCorrupt, ObjectNotFound, TargetUnreachable
+from replicator.core.names import CarrierName, LogName
 from replicator.core.position import GenerationId
 from replicator.core.restore_plan import NoPlan, RestorePlan, chain_of, plan_restore
-from replicator.core.times import format_time
+from replicator.core.times import MICROS_MAX, format_time
+from replicator.core.unit import follows
 from replicator.repository import (
     Carried,
     Repository,
@@ -35,6 +36,13 @@ class Target:
     timestamp: int | None = None
     generation: GenerationId | None = None
     exact: bool = False
+
+    @property
+    def until(self) -> int | None:
+        """The newest restore point by then is meant; None: a certain one."""
+        if self.txid is not None:
+            return None
+        return self.timestamp if self.timestamp is not None else MICROS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ def _choose(repository: Repository, target: Target) -> Chosen:
             f"this is the end of generation {newest.generation}",
         )
     point = newest_point(repository, newest)
-    return Chosen(point, _plan(newest, point.position.txid), notes)
+    return Chosen(point, _plan(repository, newest, point.position.txid), notes)
 
 
 # --- by txid -----------------------------------------------------------------------------------------
@@ -91,9 +99,8 @@ def _by_txid(repository: Repository, listing: GenerationListing, txid: int) -> C
     if isinstance(plan, NoPlan):
         raise TargetUnreachable(plan.reason, hint=window(repository))
     if plan.base_txid == txid:
-        return Chosen(
-            repository.backup_point(plan.incrementals[-1] if plan.incrementals else plan.full), plan
-        )
+        _require_same_history(repository, listing, plan)
+        return Chosen(repository.backup_point(plan.base), plan)
     carried = repository.carried(plan.carriers[-1]) if plan.carriers else None
     number = bisect_left(carried.headers, txid, key=lambda each: each.txid_last) if carried is not None else 0
     while carried is not None and number < len(carried):
@@ -126,13 +133,17 @@ def _by_time(
     """The newest restore point at or before *time* over all generations; they do not overlap in time."""
     after: RestorePoint | None = None
     for listing in reversed(generations):
-        point, following = _around(repository, listing, time)
+        point, following, unreached = _around(repository, listing, time)
         if point is not None:
             following = following or after
-            notes, ambiguous = _time_notes(point, following, time)
+            if unreached is None:
+                notes, ambiguous = _time_notes(point, following, time)
+            else:
+                ambiguous = _hole_note(point, unreached, time)
+                notes = (ambiguous,)
             if exact and ambiguous:
                 raise TargetUnreachable(ambiguous, hint="leave out --exact, or name one of them by --txid")
-            return Chosen(point, _plan(listing, point.position.txid), notes)
+            return Chosen(point, _plan(repository, listing, point.position.txid), notes)
         after = oldest_point(repository, listing)
     assert after is not None
     raise TargetUnreachable(
@@ -143,12 +154,14 @@ def _by_time(
 
 def _around(
     repository: Repository, listing: GenerationListing, time: int
-) -> tuple[RestorePoint | None, RestorePoint | None]:
-    """The restore points of one generation just before (or at) and just after *time*."""
+) -> tuple[RestorePoint | None, RestorePoint | None, RestorePoint | None]:
+    """The restore points of one generation just before (or at) and just after *time*; and behind the first one, if
+    there is any, the newest commit by then that nothing leads to any more."""
     oldest = oldest_point(repository, listing)
     if oldest.observed > time:
-        return None, oldest
+        return None, oldest, None
     best, following = _backups_around(repository, listing, time)
+    unreached: RestorePoint | None = None
     carriers = listing.carriers
     number = _last_begun(repository, carriers, time)
     for name in carriers[max(number, 0) : number + 2]:
@@ -158,14 +171,21 @@ def _around(
             if point.observed > time:
                 if following is None or point.position.txid < following.position.txid:
                     following = point
-            elif point.position.txid >= best.position.txid and _is_reached(listing, point):
-                best = point
-    return best, following
+            elif point.position.txid >= best.position.txid:
+                end = _reached(listing, point)
+                if end == point.position.txid:
+                    best, unreached = point, None
+                else:
+                    unreached = point
+                    if end > best.position.txid:  # the hole begins behind the newest backup
+                        best = _by_txid(repository, listing, end).point
+    return best, following, unreached
 
 
-def _is_reached(listing: GenerationListing, point: RestorePoint) -> bool:
-    """Behind a hole nothing leads there: backups are kept longer than the log."""
-    return isinstance(plan_restore(listing, point.position.txid), RestorePlan)
+def _reached(listing: GenerationListing, point: RestorePoint) -> int:
+    """Up to where what leads to *point* leads: behind a hole nothing does. Backups are kept longer than the log."""
+    plan = plan_restore(listing, point.position.txid)
+    return point.position.txid if isinstance(plan, RestorePlan) else (plan.nearest_before or 0)
 
 
 def _backups_around(
@@ -202,7 +222,16 @@ def _points_around(carried: Carried, time: int) -> Iterator[RestorePoint]:
 
 def _last_begun(repository: Repository, carriers: tuple[CarrierName, ...], time: int) -> int:
     """Index of the last one whose first commit was observed at or before *time*; -1 if none was."""
-    return bisect_right(carriers, time, key=repository.begins) - 1
+
+    def begins(name: CarrierName) -> int:
+        try:
+            return repository.begins(name)
+        except (ObjectCorrupt, ObjectNotFound):
+            if isinstance(name, LogName):
+                return name.time  # when it ended: enough to see that it is not the one
+            raise
+
+    return bisect_right(carriers, time, key=begins) - 1
 
 
 def _time_notes(
@@ -230,7 +259,15 @@ def _time_notes(
     return (ambiguous,), ambiguous
 
 
-def _plan(listing: GenerationListing, txid: int) -> RestorePlan:
+def _hole_note(point: RestorePoint, unreached: RestorePoint, time: int) -> str:
+    return (
+        f"of the commits from {point.position.txid + 1:016x} to {unreached.position.txid:016x} some are missing, so "
+        f"that none can be reached: {format_time(time)} is rounded to the restore point before them, {point.position} "
+        f"of {format_time(point.observed)}"
+    )
+
+
+def _plan(repository: Repository, listing: GenerationListing, txid: int) -> RestorePlan:
     plan = plan_restore(listing, txid)
     if isinstance(plan, NoPlan):
         raise TargetUnreachable(
@@ -238,4 +275,35 @@ def _plan(listing: GenerationListing, txid: int) -> RestorePlan:
             hint=f"restore --txid {plan.nearest_before or 0:016x} --generation {listing.generation} is the nearest "
             "restore point before it",
         )
+    if plan.base_txid == txid:
+        _require_same_history(repository, listing, plan)
     return plan
+
+
+def _require_same_history(repository: Repository, listing: GenerationListing, plan: RestorePlan) -> None:
+    """No transaction is applied onto the backup that *plan* ends with, so none shows whether it is the one that this
+    history went through, or was put there from a copy that went its own way. What lies around it says so, where it can:
+    the transaction behind it, which costs a small read, and if that does not agree, the one before."""
+    base = repository.backup(plan.base)
+    behind = next((each for each in listing.carriers if each.txid_first == base.txid + 1), None)
+    if behind is None:
+        return
+    try:
+        header = repository.first_header(behind)
+    except (ObjectCorrupt, ObjectNotFound):
+        return  # it is not needed, and whoever needs it finds that out
+    is_next = header.generation == base.generation and header.txid_first == base.txid + 1
+    agrees = not is_next or follows(header, bytes.fromhex(base.chain))
+    if not agrees and not _is_end_of(repository, listing, base.txid, base.chain):
+        raise ObjectCorrupt(
+            f"{behind} does not chain to {base.name}, behind which it begins", name=str(base.name)
+        )
+
+
+def _is_end_of(repository: Repository, listing: GenerationListing, txid: int, chain: str) -> bool:
+    before = [each for each in listing.carriers if each.txid_first <= txid]
+    try:
+        units = list(repository.carried(before[-1]).units()) if before else []
+    except (ObjectCorrupt, ObjectNotFound):
+        return False
+    return any(unit.header.txid_last == txid and unit.digest.hex() == chain for unit in units)

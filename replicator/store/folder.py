@@ -71,7 +71,9 @@ class FolderStore:
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         data, _ = self._part(name, offset, length)
         if len(data) != length:
-            raise ObjectCorrupt(f"{name} ends at byte {offset + len(data)}, wanted {offset + length}")
+            raise ObjectCorrupt(
+                f"{name} ends at byte {offset + len(data)}, wanted {offset + length}", name=name
+            )
         return data
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:

@@ -299,7 +299,7 @@ class SealedStore:
                 return root.secret
         raise KeyRefused(
             f"{name} is sealed with key {wanted}, which is not in the key ring of {self.url}",
-            hint="is a newer slot missing in keys/, or this object from another repository?",
+            hint="is a newer slot missing or damaged in keys/, or this object from another repository?",
         )
 
     def _publish(self, ring: KeyRing) -> None:

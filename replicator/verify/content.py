@@ -1,9 +1,9 @@
-"""What objects say to each other: packs that manifests need, chunks and pages behind their hashes, units that chain."""
+"""What backups and their packs say to each other: packs that manifests need, chunks and pages behind their hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from replicator.core.catalogue import GenerationListing
 from replicator.core.checksum import pages_checksum
@@ -12,12 +12,11 @@ from replicator.core.errors import ObjectCorrupt, ObjectNotFound
 from replicator.core.full import HASH_SIZE, SHA256, TABLE_CHUNKS, Manifest, Table, chunk_hash, read_tables
 from replicator.core.incremental import Incremental, is_on, pages_in, read_page_frames
 from replicator.core.key_ring import Root
-from replicator.core.names import BackupName, CarrierName, LogName
+from replicator.core.names import BackupName, CarrierName
 from replicator.core.pack import decode_frame, read_frame
 from replicator.core.pieces import Piece, pieces_of
 from replicator.core.restore_plan import chain_of
-from replicator.core.unit import follows
-from replicator.repository import Carried, Repository
+from replicator.repository import Repository
 
 Tell = Callable[[str, str], None]
 """An object's name and what is wrong with it."""
@@ -25,11 +24,13 @@ Tell = Callable[[str, str], None]
 
 @dataclass(slots=True)
 class Read:
-    """What was learnt of one generation: backups and carriers by name, and which of them are hurt."""
+    """What was learnt of one generation: backups and carriers by name, holes between these that no backup ends, and
+    which objects are hurt."""
 
     listing: GenerationListing
     manifests: dict[BackupName, Manifest | Incremental] = field(default_factory=dict)
     spans: dict[CarrierName, Span] = field(default_factory=dict)
+    holes: list[Span] = field(default_factory=list)
     hurt: set[str] = field(default_factory=set)
 
 
@@ -40,7 +41,7 @@ def read_backups(repository: Repository, read: Read, tell: Tell) -> None:
         try:
             manifest = repository.backup(name)
         except (ObjectCorrupt, ObjectNotFound) as exc:
-            tell(str(name), str(exc))
+            tell(exc.name or str(name), str(exc))
             read.hurt.add(str(name))
             continue
         read.manifests[name] = manifest
@@ -67,79 +68,6 @@ def _check_parent(read: Read, name: BackupName, manifest: Incremental, tell: Tel
         read.hurt.add(str(name))
 
 
-def read_carriers(repository: Repository, read: Read, tell: Tell, look: Callable[[], None]) -> None:
-    """Every log and segment: its units, one behind the other, each chained to the one before. What lies after a hole
-    has to begin where a backup stands, or nothing leads there."""
-    stands = {backup.txid for backup in read.listing.backups}
-    before: tuple[int, bytes, int] | None = None  # txid, digest, part
-    time = 0
-    carriers = read.listing.carriers
-    for number, name in enumerate(carriers):
-        look()
-        try:
-            carried = repository.carried(name)
-            before = _check_chain(carried, before, stands, tell)
-        except (ObjectCorrupt, ObjectNotFound) as exc:
-            tell(str(name), str(exc))
-            read.hurt.add(str(name))
-            following = carriers[number + 1] if number + 1 < len(carriers) else None
-            read.spans[name] = _unread_span(name, following, time)
-            before = None
-            continue
-        first, last = carried.headers[0], carried.headers[-1]
-        read.spans[name] = Span(
-            first.txid_first, last.txid_last if last.commits else last.txid_first - 1,
-            first.observed_first, last.observed_last,
-        )  # fmt: skip
-        time = last.observed_last
-
-
-def _unread_span(name: CarrierName, following: CarrierName | None, time: int) -> Span:
-    """As far as names tell: up to what follows."""
-    if isinstance(name, LogName):
-        return Span(name.txid_first, name.txid_last, time or name.time, name.time, whole=False)
-    last = following.txid_first - 1 if following is not None else name.txid_first
-    return Span(name.txid_first, max(last, name.txid_first), time, time, whole=False)
-
-
-def _check_chain(
-    carried: Carried, before: tuple[int, bytes, int] | None, stands: set[int], tell: Tell
-) -> tuple[int, bytes, int]:
-    name = str(carried.name)
-    if not carried.holds_what_it_says:
-        raise ObjectCorrupt("it lies under a name not its own")
-    for unit in carried.units():
-        header = unit.header
-        if before is not None:
-            txid, digest, part = before
-            expected_part = part + 1 if part else (1 if header.part else 0)
-            goes_on = header.txid_first == txid + 1 and header.part == expected_part
-            if goes_on and not follows(header, digest):
-                raise ObjectCorrupt(f"it does not chain to what is before it (txid {header.txid_first:016x})")
-            if not goes_on and header.txid_first - 1 not in stands:
-                tell(
-                    name,
-                    f"transactions {txid + 1:016x} to {header.txid_first - 1:016x} before it are missing",
-                )
-        ends = header.commits
-        before = (
-            header.txid_last if ends else header.txid_first - 1,
-            unit.digest,
-            0 if ends else header.part,
-        )
-    assert before is not None
-    return before
-
-
-def spans_by_name(read: Read) -> None:
-    """Without reading any: where they begin, and up to what follows."""
-    carriers = read.listing.carriers
-    for number, name in enumerate(carriers):
-        following = carriers[number + 1] if number + 1 < len(carriers) else None
-        span = _unread_span(name, following, 0)
-        read.spans[name] = replace(span, whole=str(name) not in read.hurt)
-
-
 def bases_of(read: Read) -> list[Base]:
     """The backups, and whether all that each rests on is whole."""
     found: list[Base] = []
@@ -154,7 +82,7 @@ def bases_of(read: Read) -> list[Base]:
 
 
 def spans_of(read: Read) -> list[Span]:
-    return list(read.spans.values())
+    return [*read.spans.values(), *read.holes]
 
 
 # --- what lies in packs --------------------------------------------------------------------------------

@@ -7,41 +7,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TypeVar
 
-from replicator.core.catalogue import Catalogue, GenerationListing, Listed, read_listing
+from replicator.core.catalogue import GenerationListing, Listed
 from replicator.core.coverage import Stretch, lost
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
 from replicator.core.names import (
-    METADATA,
     REPOSITORY,
     BackupName,
     FullName,
+    GenerationName,
     IncrementalName,
-    LogName,
     PackName,
     parse_name,
     split_revision,
     with_revision,
 )
 from replicator.core.position import GenerationId
-from replicator.keys import record_in, slots_in
+from replicator.core.records import decode_generation
 from replicator.repository import Repository, read_repository
+from replicator.slots import is_sealed, key_ids_in, readable_record_in
 from replicator.store.sealed import SealedStore
-from replicator.verify.content import (
-    Read,
-    bases_of,
-    check_full,
-    check_incremental,
-    read_backups,
-    read_carriers,
-    spans_by_name,
-    spans_of,
-)
-from replicator.verify.stored import check_stored
+from replicator.verify.chain import read_carriers, spans_by_name
+from replicator.verify.content import Read, bases_of, check_full, check_incremental, read_backups, spans_of
+from replicator.verify.names import look_at_names
+from replicator.verify.stored import check_stored, key_of
 
 LEVELS = ("names", "checksums", "content", "restore")
 """Each looks at all that the one before it does. The first two need no key."""
@@ -144,12 +137,13 @@ class _Verification:
         self._ends = time.monotonic() + limits.seconds if limits.seconds is not None else float("inf")
         self._random = random.Random()  # which sample: another one each time
         self._manifests: dict[BackupName, Manifest | Incremental] = {}
+        self._key_ids: set[str] = set()
         self.report = Report(level)
 
     def run(self) -> Report:
         repository = self._understood()
         listed = list(self._store.plain.list(""))
-        self._look_at_names(listed)
+        look_at_names(listed, self.report.tell, self.report.notes.append)
         try:
             if self._depth >= 1:
                 self._look_at_objects(listed)
@@ -186,54 +180,16 @@ class _Verification:
                 raise
             self.report.notes.append(f"without the key only names and digests are looked at: {exc}")
             return None
-
-    # --- names -----------------------------------------------------------------------------------------
-
-    def _look_at_names(self, listed: Sequence[Listed]) -> None:
-        known: dict[str, Listed] = {}
-        for each in listed:
-            name = split_revision(each.name)[0]
-            if name in known:
-                self.report.notes.append(
-                    f"{name} is there in several revisions: a rekeying was not at its end, or a record was put again"
-                )
-            known[name] = Listed(name, each.size)
-        if REPOSITORY not in known:
-            self.report.tell(
-                REPOSITORY, "it is missing; what says who this is can be put back by `verify --repair`"
-            )
-        catalogue = read_listing(known.values(), {}, known=(REPOSITORY, METADATA))
-        for stray in catalogue.strays:
-            self.report.notes.append(f"{stray} is not ours, and not used")
-        for listing in catalogue.generations:
-            self._look_for_holes(listing)
-        self._note_unused(catalogue)
-
-    def _look_for_holes(self, listing: GenerationListing) -> None:
-        if not listing.fulls and (listing.carriers or listing.incrementals):
-            self.report.notes.append(
-                f"generation {listing.generation} has no full backup: nothing of it can be restored"
-            )
-        stands = {backup.txid for backup in listing.backups}
-        carriers = listing.carriers
-        for before, after in pairwise(carriers):
-            if not isinstance(before, LogName) or after.txid_first <= before.txid_last + 1:
-                continue
-            if after.txid_first - 1 not in stands:
-                fault = f"transactions {before.txid_last + 1:016x} to {after.txid_first - 1:016x} before it are missing"
-                self.report.tell(str(after), fault)
-
-    def _note_unused(self, catalogue: Catalogue) -> None:
-        for listing in catalogue.generations:
-            taken_over = len(listing.segments) + len(listing.logs) - len(listing.carriers)
-            if taken_over:
-                self.report.notes.append(f"{taken_over} segments of {listing.generation} lie in a log, too")
+        except ObjectCorrupt as exc:
+            self.report.tell(exc.name or REPOSITORY, str(exc))
+            self.report.notes.append("what the objects hold could not be looked at because of that")
+            return None
 
     # --- objects by themselves -------------------------------------------------------------------------
 
     def _look_at_objects(self, listed: Sequence[Listed]) -> None:
-        record = record_in(self._store.plain)
-        sealed = record.sealed if record is not None else bool(slots_in(self._store.plain))
+        sealed = is_sealed(self._store.plain, readable_record_in(self._store.plain))
+        self._key_ids = key_ids_in(self._store.plain) if sealed else set()
         chosen = self._sampled(listed)
         with ThreadPoolExecutor(JOBS, thread_name_prefix="verify") as pool:
             rest = iter(chosen)
@@ -260,14 +216,24 @@ class _Verification:
             check_stored(data, stored, sealed=sealed)
         except ReplicatorError as exc:
             return len(data), str(exc)
-        return len(data), None
+        return len(data), self._without_key(data, stored) if sealed else None
+
+    def _without_key(self, data: bytes, stored: str) -> str | None:
+        """One object for each key that no slot holds any more: it stands for all that cannot be opened."""
+        key_id = key_of(data, stored)
+        if key_id is None or key_id in self._key_ids:
+            return None
+        self._key_ids.add(key_id)
+        return f"is sealed with key {key_id}, and no whole slot in keys/ holds that"
 
     # --- what they say to each other -------------------------------------------------------------------
 
     def _look_at_generation(self, repository: Repository, listing: GenerationListing) -> None:
         read = Read(listing, hurt={each.name for each in self.report.found})
+        self._look_at_record(repository, listing)
         read_backups(repository, read, self.report.tell)
         self._manifests |= read.manifests
+        self._look_for_lost_lease(repository, listing, read)
         try:
             if self._depth >= 2:
                 read_carriers(repository, read, self.report.tell, self._look)
@@ -279,6 +245,30 @@ class _Verification:
             self.report.lost += [
                 Lost(listing.generation, stretch) for stretch in lost(bases_of(read), spans_of(read))
             ]
+
+    def _look_at_record(self, repository: Repository, listing: GenerationListing) -> None:
+        """Why one that is there is not taken for what it says."""
+        name = str(GenerationName(listing.generation))
+        if listing.record is not None or name not in repository.catalogue.sizes:
+            return
+        try:
+            record = decode_generation(repository.store.get(name), name)
+            self.report.tell(
+                name, f"it is of repository {record.repository}, and this is {repository.identity}"
+            )
+        except (ObjectCorrupt, ObjectNotFound) as exc:
+            self.report.tell(name, str(exc))
+
+    def _look_for_lost_lease(self, repository: Repository, listing: GenerationListing, read: Read) -> None:
+        """A note: an agent of several stores writes under the highest epoch of all."""
+        epochs = [each.epoch for each in read.manifests.values()]
+        epochs += [listing.record.epoch] if listing.record is not None else []
+        newest = max((each.epoch for each in repository.catalogue.leases), default=0)
+        if max(epochs, default=0) > newest:
+            self.report.notes.append(
+                f"generation {listing.generation} was written under epoch {max(epochs)}, of which there is no lease: "
+                "by an agent of several stores, or the lease was lost"
+            )
 
     def _look_into_packs(self, repository: Repository, read: Read) -> None:
         dedup = self._store.dedup()
@@ -310,6 +300,15 @@ class _Verification:
         counted = {str(backup) for each in repository.catalogue.generations for backup in each.backups}
         if not counted <= needed:
             return  # of a manifest that cannot be read nobody knows what it needs
+        unneeded = [
+            name
+            for name in repository.catalogue.sizes
+            if name not in needed and isinstance(parse_name(name), PackName)
+        ]
+        if unneeded:
+            self.report.notes.append(
+                f"no backup that is there needs {len(unneeded)} of the packs: a backup is being made, or one was lost"
+            )
         for each in list(self.report.found):
             if (
                 isinstance(parse_name(each.name), FullName | IncrementalName | PackName)

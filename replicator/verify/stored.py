@@ -60,6 +60,13 @@ def _check_sealed(data: bytes, stored: str, kind: int) -> None:
         raise ObjectCorrupt(f"{stored} does not have the digest it was written with", name=stored)
 
 
+def key_of(data: bytes, stored: str) -> str | None:
+    """The key that an object of an encrypted repository is sealed with, which was found whole; None where it is not."""
+    if sealed_kind(split_revision(stored)[0]) is None:
+        return None
+    return parse_header(data, stored).key_id.hex()
+
+
 def check_plain(data: bytes, name: str) -> None:
     """The same of an object that is not sealed, or was opened."""
     if name == REPOSITORY:
@@ -80,8 +87,10 @@ def check_plain(data: bytes, name: str) -> None:
             decode_generation(data, name)
         case LeaseName():
             decode_lease(data, name)
-        case KeyName():
-            read_slot(data, name)
+        case KeyName() as slot:
+            number = read_slot(data, name)["number"]
+            if number != slot.number:
+                raise ObjectCorrupt(f"{name} holds the key ring number {number}", name=name)
         case EventName():
             decode_event(data, name)
         case None:

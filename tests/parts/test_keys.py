@@ -23,8 +23,9 @@ from replicator.core.operator_key import OperatorKey
 from replicator.core.records import RepositoryRecord, decode_repository
 from replicator.enlist import enlist
 from replicator.key_change import KeyHolders, change_operator_key, rotate
-from replicator.keys import KEY, PASSPHRASE, HeldKeys, KeySource, keep_slot, kept_slot, ring_in
+from replicator.keys import KEY, PASSPHRASE, HeldKeys, KeySource, keep_slot, kept_slot
 from replicator.rekey import Rekeyed, keys_in_use, rekey
+from replicator.slots import ring_in
 from replicator.state import StateFolder
 from replicator.store import Store
 from replicator.store.sealed import SealedStore

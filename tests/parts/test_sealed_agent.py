@@ -23,9 +23,10 @@ from replicator.core.codec import Compression, parse_compression
 from replicator.core.errors import KeyRefused, ReplicatorError
 from replicator.core.names import FullName, SegmentName, parse_name
 from replicator.key_change import KeyHolders, rotate
-from replicator.keys import KEY, FixedKeys, KeySource, ring_in, unlocked
+from replicator.keys import KEY, FixedKeys, KeySource, unlocked
 from replicator.repository import read_repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
+from replicator.slots import ring_in
 from replicator.store.folder import FolderStore
 from replicator.store.sealed import SealedStore
 from tests.support import oracle

@@ -531,12 +531,41 @@ def test_the_ring_of_another_repository_is_refused(inner: MemoryStore) -> None:
         unlocked(inner, source()).get(NAME)
 
 
-def test_a_slot_under_another_number_is_refused(inner: MemoryStore) -> None:
-    """The number is bound to the ring: an old slot cannot be put forward as the newest."""
+def test_a_slot_that_is_none_is_passed_over(inner: MemoryStore) -> None:
+    """The number is bound to the ring: an old slot cannot be put forward as the newest, nor can rubbish keep one from
+    what the right slot opens."""
     encrypted(inner)
     agent(inner, TWO).put(PACK, b"newer")
     inner.put("keys/00000009.json", slot_of(RING))
-    with pytest.raises(ObjectCorrupt, match=r"keys/00000009\.json holds the key ring number 1"):
+    inner.put("keys/00000010.json", b"{")
+
+    assert b"newer" == unlocked(inner, source()).get(PACK)
+
+
+def test_where_no_slot_is_whole_the_newest_is_named(inner: MemoryStore) -> None:
+    """What is damaged is no reason to look for another key."""
+    encrypted(inner)
+    inner.damage("keys/00000001.json", lambda _: b"{")
+    with pytest.raises(ObjectCorrupt, match=r"keys/00000001\.json is no key slot"):
+        unlocked(inner, source()).get(NAME)
+
+
+def test_a_damaged_record_is_as_good_as_lost(inner: MemoryStore) -> None:
+    """That there are slots says that it is encrypted, and the key opens it."""
+    encrypted(inner)
+    expected = unlocked(inner, source()).get(NAME)
+    inner.damage("repository.json", lambda content: content[:-10])
+
+    assert expected == unlocked(inner, source()).get(NAME)
+
+
+def test_who_takes_away_slots_and_record_cannot_slip_in(inner: MemoryStore) -> None:
+    """Without the two it looks like a plain repository, and a key is given: what lies there is not what was put."""
+    encrypted(inner)
+    for name in ("repository.json", "keys/00000001.json"):
+        inner.delete(name)
+    inner.put("full/2025/01/28/20250128T020000Z-0123456789abcdef-0000000000000000.full", b"of the thief")
+    with pytest.raises(KeyRefused, match="is not encrypted"):
         unlocked(inner, source()).get(NAME)
 
 
