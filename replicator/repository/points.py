@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import ObjectCorrupt
+from replicator.core.errors import ObjectCorrupt, ObjectNotFound
 from replicator.core.names import BackupName
 from replicator.core.position import Position
 from replicator.core.restore_plan import chain_of
@@ -56,12 +56,15 @@ def oldest_point(repository: Repository, listing: GenerationListing) -> RestoreP
 
 
 def window(repository: Repository) -> str:
-    """One sentence: what can be restored."""
+    """One sentence: what can be restored. A hint does not fail: what hinders it is told in its place."""
     generations = [each for each in repository.catalogue.generations if each.fulls]
     if not generations:
         return "nothing can be restored yet"
-    oldest = oldest_point(repository, generations[0])
-    newest = newest_point(repository, generations[-1])
+    try:
+        oldest = oldest_point(repository, generations[0])
+        newest = newest_point(repository, generations[-1])
+    except (ObjectCorrupt, ObjectNotFound) as exc:
+        return f"from when to when cannot be said: {exc}"
     return (
         f"restore points reach from {format_time(oldest.observed)} ({oldest.position}) "
         f"to {format_time(newest.observed)} ({newest.position})"

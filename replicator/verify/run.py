@@ -196,32 +196,34 @@ class _Verification:
             done = 0
             while batch := list(islice(rest, 4 * JOBS)):
                 self._look()
-                for each, (size, fault) in zip(
+                for each, (size, fault, key_id) in zip(
                     batch, pool.map(lambda each: self._object(each.name, sealed), batch), strict=True
                 ):
                     self.report.bytes_read += size
+                    if fault is None and key_id is not None:
+                        fault = self._without_key(key_id)
                     if fault is not None:
                         self.report.tell(split_revision(each.name)[0], fault)
                 done += len(batch)
                 self._on_progress(Progress("checksums", done, len(chosen)))
 
-    def _object(self, stored: str, sealed: bool) -> tuple[int, str | None]:
+    def _object(self, stored: str, sealed: bool) -> tuple[int, str | None, str | None]:
+        """Its size, what is wrong with it, and the key it is sealed with."""
         try:
             data = self._store.plain.get(stored)
         except ObjectNotFound:
-            return 0, None  # pruned, or taken over by a log, since it was listed
+            return 0, None, None  # pruned, or taken over by a log, since it was listed
         except ObjectCorrupt as exc:
-            return 0, str(exc)
+            return 0, str(exc), None
         try:
             check_stored(data, stored, sealed=sealed)
         except ReplicatorError as exc:
-            return len(data), str(exc)
-        return len(data), self._without_key(data, stored) if sealed else None
+            return len(data), str(exc), None
+        return len(data), None, key_of(data, stored) if sealed else None
 
-    def _without_key(self, data: bytes, stored: str) -> str | None:
-        """One object for each key that no slot holds any more: it stands for all that cannot be opened."""
-        key_id = key_of(data, stored)
-        if key_id is None or key_id in self._key_ids:
+    def _without_key(self, key_id: str) -> str | None:
+        """The first object of each key that no slot holds any more stands for all that cannot be opened."""
+        if key_id in self._key_ids:
             return None
         self._key_ids.add(key_id)
         return f"is sealed with key {key_id}, and no whole slot in keys/ holds that"
