@@ -200,10 +200,9 @@ class _Verification:
                     batch, pool.map(lambda each: self._object(each.name, sealed), batch), strict=True
                 ):
                     self.report.bytes_read += size
-                    if fault is None and key_id is not None:
-                        fault = self._without_key(key_id)
-                    if fault is not None:
-                        self.report.tell(split_revision(each.name)[0], fault)
+                    told = self._without_key(key_id) if fault is None and key_id is not None else fault
+                    if told is not None:
+                        self.report.tell(split_revision(each.name)[0], told)
                 done += len(batch)
                 self._on_progress(Progress("checksums", done, len(chosen)))
 
