@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -166,10 +167,10 @@ def _listening(folder: str) -> socket.socket:
         os.unlink(path)
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if sys.platform == "linux":  # elsewhere only the folder keeps others out
+            os.fchmod(found.fileno(), 0o600)
         with _short(path) as short:
-            # Until it listens nobody can connect, so nobody was there before the mode was right.
             found.bind(short)
-        os.chmod(path, 0o600)
         found.listen(CLIENTS_MAX)
     except OSError:
         found.close()

@@ -171,6 +171,8 @@ class Line:
             if self._upkeep.has_work or not self._begun:
                 self._begun = True
                 self._loop.wake(self._backup_task)
+        elif self.ship.trouble is not None and self._upkeep.has_work:
+            self._loop.wake(self._backup_task)
         return delay
 
     def _backup_step(self, now: float) -> float | None:
@@ -179,6 +181,8 @@ class Line:
             return None
         capture = self._ours.capture()
         if capture is None or not self.ship.has_place:
+            if self.ship.trouble is not None:
+                self._upkeep.turn_away(self.ship.trouble)
             return None  # woken when the store has answered, and the database is followed
         if now < self._backup_not_before:
             return self._backup_not_before - now

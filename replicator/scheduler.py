@@ -31,7 +31,7 @@ from replicator.core.errors import (
 from replicator.core.schedule import Schedule, is_missed, last_due, next_run, with_jitter
 from replicator.core.schedule_file import parse_schedules, schedule_document
 from replicator.core.times import MICROS_MAX, MICROS_MIN, format_time
-from replicator.files import mapped_errors, read_json, replace_file
+from replicator.files import make_folder, mapped_errors, read_json, replace_file
 from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
 
 log = logging.getLogger(__name__)
@@ -371,7 +371,7 @@ class Scheduler:
         }
         try:
             with mapped_errors(f"cannot write {self._path}"):
-                os.makedirs(os.path.dirname(self._path), exist_ok=True)
+                make_folder(os.path.dirname(self._path))
                 replace_file(self._path, json.dumps(content, indent=1).encode())
         except StoreError as exc:
             log.warning("state.unwritten", extra={"error": str(exc)})

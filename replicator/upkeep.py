@@ -122,6 +122,14 @@ class Upkeep:
         while (job := self._next()) is not None:
             job.end(error)
 
+    def turn_away(self, error: ReplicatorError) -> None:
+        """The store fails: who asks by hand is told so at once; what a schedule asked for waits until it is back."""
+        with self._lock:
+            refused = [each for each in self._jobs if "schedule" not in each.arguments]
+            self._jobs = deque(each for each in self._jobs if each not in refused)
+        for job in refused:
+            job.end(error)
+
     def _next(self) -> Job | None:
         with self._lock:
             return self._jobs.popleft() if self._jobs else None

@@ -21,6 +21,7 @@ from replicator.keys import KeySource
 
 DAY_SECONDS = 86_400
 GIGABYTE = 10**9  # as disks and bills count
+_SAID_MAX = 26
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -31,13 +32,19 @@ def plain(value: object) -> str | int | float | bool:
     return value
 
 
+def said(value: object) -> str:
+    """*value* for a message. What is longer than any such setting may be a secret that went to the wrong place."""
+    text = repr(value)
+    return text if len(text) <= _SAID_MAX else f"a text of {len(str(value))} characters"
+
+
 def flag(value: object) -> bool:
     """True or false, as YAML or as text."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
     if text not in _YES + _NO:
-        raise UsageError(f"it is {value!r}", hint="it is true or false")
+        raise UsageError(f"it is {said(value)}", hint="it is true or false")
     return text in _YES
 
 
@@ -47,14 +54,14 @@ def number(value: object, *, least: float = 0, most: float = 1e12) -> float:
     except ValueError:
         found = float("nan")
     if isinstance(value, bool) or not least <= found <= most:
-        raise UsageError(f"it is {value!r}", hint=f"it is a number from {least:g} to {most:g}")
+        raise UsageError(f"it is {said(value)}", hint=f"it is a number from {least:g} to {most:g}")
     return found
 
 
 def whole(value: object, *, least: int = 0, most: int = 10**12) -> int:
     found = number(value, least=least, most=most)
     if found != int(found):
-        raise UsageError(f"it is {value!r}", hint="it is a whole number")
+        raise UsageError(f"it is {said(value)}", hint="it is a whole number")
     return int(found)
 
 
@@ -65,7 +72,7 @@ def days(value: object) -> int:
         return whole(text, least=1, most=36_500)
     seconds = parse_duration(text)
     if seconds < DAY_SECONDS or seconds % DAY_SECONDS:
-        raise UsageError(f"it is {value!r}", hint="it is a number of days, such as 30d")
+        raise UsageError(f"it is {said(value)}", hint="it is a number of days, such as 30d")
     return int(seconds // DAY_SECONDS)
 
 
@@ -87,7 +94,7 @@ def compression(value: object) -> Compression:
 
 def barrier(value: object) -> bool:
     if value not in ("auto", "never"):
-        raise UsageError(f"it is {value!r}", hint="it is `auto` or `never`")
+        raise UsageError(f"it is {said(value)}", hint="it is `auto` or `never`")
     return value == "auto"
 
 

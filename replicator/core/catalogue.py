@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -68,14 +69,12 @@ class GenerationListing:
         # Where a segment ends only what follows it tells. One that a log holds the beginning of may go on behind it, if
         # only with the first parts of the transaction that the next one begins within.
         ends = [*(each.txid_first - (each.part <= 1) for each in self.segments[1:]), TXID_MAX]
-        left = [
-            segment
-            for segment, end in zip(self.segments, ends, strict=True)
-            if not any(
-                log.txid_first <= segment.txid_first and max(segment.txid_first, end) <= log.txid_last
-                for log in self.logs
-            )
-        ]
+        runs = _runs(self.logs)
+        left: list[SegmentName] = []
+        for segment, end in zip(self.segments, ends, strict=True):
+            number = bisect_right(runs, segment.txid_first, key=lambda run: run[0]) - 1
+            if number < 0 or max(segment.txid_first, end) > runs[number][1]:
+                left.append(segment)
         found: list[CarrierName] = [*self.logs, *left]
         return tuple(sorted(found, key=lambda each: (each.txid_first, getattr(each, "part", 0))))
 
@@ -85,6 +84,17 @@ class GenerationListing:
         if self.record is not None:
             return self.record.began
         return min((full.time for full in self.fulls), default=0)
+
+
+def _runs(logs: Sequence[LogName]) -> list[tuple[int, int]]:
+    """First and last transaction of what *logs*, which ascend, hold without a hole."""
+    runs: list[tuple[int, int]] = []
+    for each in logs:
+        if runs and each.txid_first <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], max(runs[-1][1], each.txid_last))
+        else:
+            runs.append((each.txid_first, each.txid_last))
+    return runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ def test_what_takes_long_tells_that_it_goes_on(asked: Site, monkeypatch: pytest.
     """Whoever asks hears of each store that it is under way."""
     monkeypatch.setattr("replicator.requests.TELL_SECONDS", 0.0005)
     told: list[str] = []
+    asked.app.insert(1000)
     ask_agent(asked.state, asked.database, "backup", {"type": "full"}, tell=told.append)
 
     assert f"file://{asked.store}: under way" in told
@@ -440,6 +441,7 @@ def test_without_a_socket_the_agent_works(site: Site, caplog: pytest.LogCaptureF
     """A folder in its place: warned of, and everything is replicated."""
     os.makedirs(os.path.join(site.state, SOCKET, "full"))
     with site.agent() as agent:
+        agent.wait_captured_and_shipped(SECONDS)
         site.app.insert()
         agent.wait_captured_and_shipped(SECONDS)
         (outcome,) = agent.ask(site.database, "backup", {"type": "full"})["stores"].values()

@@ -124,7 +124,8 @@ def test_what_is_no_key_is_refused_with_its_setting(environ: dict[str, str], mes
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Missing, a folder, no text: its path is told, and what is in it is not."""
+    """Missing, a folder, no text: its path is told, and what is in it is not; of one that is missing only the folder,
+    for a key in the place of a path is missing, too."""
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe" + b"secret")
     empty = tmp_path / "empty"
@@ -132,7 +133,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     malformed = tmp_path / "malformed"
     malformed.write_text(ONE[:-1])
     for path, message in (
-        (tmp_path / "missing", "cannot read the key file .*missing: No such file"),
+        (tmp_path / "missing", "cannot read the key file .*/…: No such file"),
         (tmp_path, "cannot read the key file .*: Is a directory"),
         (binary, "cannot read the key file .*binary: it is not text"),
         (empty, f"{KEY} holds no key"),

@@ -181,6 +181,25 @@ def test_a_store_that_fails_does_not_hold_up_the_other(site: Site) -> None:
     assert 16 == found[f"file://{site.second}"]["exit_code"]
 
 
+def test_s45_a_store_that_is_away_is_told_to_who_asks(site: Site) -> None:
+    """By hand it is an answer, with its reason; what a schedule asked for is made when the store is back."""
+    agent = site.with_two_stores()
+    agent.start()
+    try:
+        agent.wait_captured_and_shipped(SECONDS)
+        Path(site.second).rename(site.folder / "away")
+        Path(site.second).write_text("not a folder")
+        site.app.insert()
+        with pytest.raises(ReplicatorError):
+            agent.wait_captured_and_shipped(1.0)
+        found = agent.ask(site.database, "backup", {"type": "incremental"})["stores"]
+    finally:
+        agent.stop(ship_seconds=0.0)
+
+    assert 16 == found[f"file://{site.second}"]["exit_code"]
+    assert found[f"file://{site.store}"]["backup"]
+
+
 def test_where_every_store_fails_it_is_an_error(site: Site) -> None:
     """And not an answer that would have to be looked through."""
     with site.agent() as agent:
