@@ -171,6 +171,8 @@ class Upkeep:
         self._doing = job
         try:
             self._confirm()
+            if job.kind in (FULL, INCREMENTAL):
+                capture.capture_now()  # who has just committed and asks for a backup means that commit, too
             job.end(work[job.kind]())
         except (OwnershipLost, ContentDiffers, ContinuityLost, Interrupted) as exc:
             job.end(exc if isinstance(exc, ReplicatorError) else ReplicatorError(str(exc)))

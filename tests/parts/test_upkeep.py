@@ -393,6 +393,21 @@ def test_s07_an_incremental_lies_on_what_is_newest(station: Station) -> None:
     assert (station.position, station.app.digest()) == station.restored()
 
 
+@pytest.mark.parametrize("kind", [FULL, INCREMENTAL])
+def test_s06_s10_what_was_committed_before_it_was_asked_for_is_in_it(station: Station, kind: str) -> None:
+    """Whoever commits and asks does not wait for the next look at the log in between."""
+    changed(station)
+    capture = station.capture
+    station.app.insert()
+    job = asked(station, kind)
+    station.upkeep.step(capture, station.clock.now())
+    told = job.done.result()["position"]
+
+    assert str(station.position) == told
+    station.ship_all()
+    assert (station.position, station.app.digest()) == station.restored()
+
+
 def test_s110_a_schedule_says_how_its_backup_is_made(station: Station) -> None:
     """Not compressed and not verified, beside others that are."""
     station.app.execute("UPDATE t SET body = hex(randomblob(1000))")
