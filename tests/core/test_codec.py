@@ -56,7 +56,7 @@ def test_any_size_comes_out(compression: Compression, size: int) -> None:
         assert len(compress(bytes(size), compression)) < size // 100 + 64
 
 
-def test_levels_are_used() -> None:
+def test_s80_levels_are_used() -> None:
     """A higher one stores less of what can be packed."""
     words = b" ".join(str(NOISE.randrange(2_000)).encode() for _ in range(30_000))
 
@@ -64,7 +64,7 @@ def test_levels_are_used() -> None:
         assert len(compress(words, high)) < len(compress(words, low)) * 0.98
 
 
-def test_the_bytes_are_those_of_the_codecs() -> None:
+def test_s26_the_bytes_are_those_of_the_codecs() -> None:
     """zstd frames that carry their length, raw DEFLATE without header or checksum, or the content itself."""
     content = b"content " * 50
 

@@ -31,7 +31,7 @@ SOURCE = "BACKUP_ENCRYPTION_KEY"
     ],
     ids=range(6),
 )
-def test_a_key_is_32_bytes_in_hexadecimal_or_base64(text: str) -> None:
+def test_s24_x6_a_key_is_32_bytes_in_hexadecimal_or_base64(text: str) -> None:
     """As `key generate`, openssl or a file with a line end have it: the same key."""
     assert OperatorKey(SECRET) == parse_key(text, SOURCE)
     assert not parse_key(text, SOURCE).passphrase
@@ -72,7 +72,7 @@ PLACEHOLDERS = [
 
 
 @pytest.mark.parametrize("text", PLACEHOLDERS)
-def test_a_placeholder_is_no_key(text: str) -> None:
+def test_s99_x6_a_placeholder_is_no_key(text: str) -> None:
     """One byte again and again, one piece again and again, counting up or down: whoever reads the manual has it."""
     with pytest.raises(ConfigError, match=f"{SOURCE} is a placeholder") as caught:
         parse_key(text, SOURCE)
@@ -144,7 +144,7 @@ def test_any_text_is_a_key_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["quartz harbour nineteen", "quartz harbour nineteen\n", "quartz harbour nineteen\r\n"]
 )
-def test_a_passphrase_is_what_was_typed(text: str) -> None:
+def test_x6_a_passphrase_is_what_was_typed(text: str) -> None:
     """But for the line end of a file; blanks before and behind are part of it."""
     assert OperatorKey(b"quartz harbour nineteen", passphrase=True) == parse_passphrase(text, "SOURCE")
     assert b"  quartz harbour " == parse_passphrase("  quartz harbour \n", "SOURCE").secret

@@ -428,7 +428,7 @@ def without(shelf: Shelf, found: RetentionPlan, count: int | None = None) -> She
 
 @settings(max_examples=40)
 @given(histories, policies)
-def test_no_promise_is_broken_at_any_step(actions: list[tuple[str, int]], policy: Policy) -> None:
+def test_s78_no_promise_is_broken_at_any_step(actions: list[tuple[str, int]], policy: Policy) -> None:
     """After each single deletion of a plan everything promised can be restored, and so it is after the plan that
     finishes what was interrupted; then nothing is left to do, nor left over."""
     history = lived(actions)
@@ -578,7 +578,7 @@ class Year(History):
                 self.full(1) if schedule.backup_type == "full" else self.incremental(1)
 
 
-def test_a_year_day_by_day() -> None:
+def test_s03_s04_s08_s12_a_year_day_by_day() -> None:
     """Over 400 days of an agent that is down at times and begins anew at others: at each day's end exactly the promised
     points are there, what they lie on, and the log of 48 hours and its base."""
     year, policy = Year(), Policy()

@@ -87,7 +87,7 @@ BASE = Policy(log_hours=48, incremental_days=7, full_days=30, months=12)
         ([schedule("monthly", 400), schedule("monthly", None)], {"monthly_days": 400}),
     ],
 )
-def test_a_schedule_overrides_the_setting_for_its_type(
+def test_s103_s110_x5_a_schedule_overrides_the_setting_for_its_type(
     schedules: list[Schedule], changed: dict[str, int]
 ) -> None:
     """X5: per schedule first; the others are left as they are."""

@@ -129,7 +129,7 @@ def accepted(cron: str) -> Schedule | None:
 
 
 @given(crons, times)
-def test_the_next_run_is_the_next_minute_that_matches(cron: str, after: int) -> None:
+def test_s109_x16_the_next_run_is_the_next_minute_that_matches(cron: str, after: int) -> None:
     """For any expression and any time, it is what looking at every minute finds; in UTC no hour is skipped or told
     twice."""
     parsed = accepted(cron)
@@ -236,7 +236,7 @@ def test_it_looks_back_four_hundred_days_and_no_further() -> None:
     assert last_due(schedule("0 2 * * *"), HOUR) is None
 
 
-def test_a_missed_run_is_made_up_for_once() -> None:
+def test_s02_a_missed_run_is_made_up_for_once() -> None:
     """Down over three due times: missed until it ran once, whenever that was; not again before it is due again."""
     daily, ran = schedule("0 2 * * *"), at("2025-01-25 02:00:03")
     back = at("2025-01-28 09:00")

@@ -47,7 +47,7 @@ def refused(loaded: object) -> tuple[str, str]:
     return str(caught.value), caught.value.hint or ""
 
 
-def test_the_schedules_are_taken_as_printed() -> None:
+def test_s15_s16_the_schedules_are_taken_as_printed() -> None:
     """S15, S16, S108 to S110: the two objects of the strategy, letter by letter, are the default, too."""
     assert AS_PRINTED == parse_schedules(json.loads(PRINTED))
     assert AS_PRINTED == parse_schedules(yaml.safe_load(PRINTED))
@@ -97,7 +97,7 @@ def test_what_is_left_out_is_the_setting_for_all() -> None:
 
 
 @pytest.mark.parametrize("backup_type", BACKUP_TYPES)
-def test_every_type_can_be_scheduled(backup_type: str) -> None:
+def test_x4_every_type_can_be_scheduled(backup_type: str) -> None:
     """X4: log and monthly are types, too."""
     assert backup_type == parse_schedules({**DAILY, "backupType": backup_type})[0].backup_type
 

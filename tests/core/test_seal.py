@@ -88,7 +88,7 @@ SIZES = [0, 1, 100, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 2 * FRAME_BYT
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_sealed_is_opened(size: int) -> None:
+def test_s23_what_is_sealed_is_opened(size: int) -> None:
     """Nothing, exactly one frame, one byte more or less: what went in comes out, and its length is known before."""
     plain = NOISE.randbytes(size)
     data = sealed(plain)
@@ -129,7 +129,7 @@ def test_the_header_has_its_fields_in_their_places() -> None:
     assert (64, 16, 32) == (HEADER_SIZE, TAG_SIZE, DIGEST_SIZE)
 
 
-def test_the_same_under_another_salt_has_nothing_in_common() -> None:
+def test_s23_the_same_under_another_salt_has_nothing_in_common() -> None:
     """Each object has a key of its own: no two ciphertexts can be compared, equal as their contents may be."""
     one, two = sealed(bytes(64), salt=bytes(32)), sealed(bytes(64), salt=bytes(31) + b"\1")
 

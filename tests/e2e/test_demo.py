@@ -8,7 +8,7 @@ from replicator.demo.story import Story, StoryFailed
 from tests.e2e.command import leftovers, replicator
 
 
-def test_the_demo_is_told_to_its_end(tmp_path: Path) -> None:
+def test_s01_the_demo_is_told_to_its_end(tmp_path: Path) -> None:
     """Every proof holds, the figures are there, and nothing is left in the temporary folder."""
     done = replicator("demo", cwd=tmp_path, TMPDIR=str(tmp_path))
 

@@ -194,7 +194,7 @@ def test_status_and_check_name_another_writer(tmp_path: Path, inside: Inside) ->
     assert "another agent writes to it" in checked.out
 
 
-def test_status_follows_the_agent(tmp_path: Path, inside: Inside) -> None:
+def test_s44_status_follows_the_agent(tmp_path: Path, inside: Inside) -> None:
     """Running and caught up; behind and unwell while the store is away; well again; killed."""
 
     def status_of(database: Path) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def test_latest_equals_the_source(made: History, tmp_path: Path) -> None:
     assert ["out.db"] == leftovers(tmp_path)
 
 
-def test_every_way_to_name_a_point_gives_the_same(made: History, inside: Inside, tmp_path: Path) -> None:
+def test_s50_s51_every_way_to_name_a_point_gives_the_same(
+    made: History, inside: Inside, tmp_path: Path
+) -> None:
     """A txid, its commit time, and a position in show are one restore point; the ledger stands where it did."""
     counters = []
     for number, (position, committed) in enumerate(points(made, inside)):
@@ -135,7 +137,7 @@ def test_a_source_by_its_database(history: History, tmp_path: Path) -> None:
         assert done.code == 0, done.err
 
 
-def test_a_time_without_a_zone_is_said_to_be_utc(made: History, tmp_path: Path) -> None:
+def test_s50_a_time_without_a_zone_is_said_to_be_utc(made: History, tmp_path: Path) -> None:
     """A time without an offset is taken as UTC, and both the guess and what it resolves to are said."""
     newest = made.listing["window"]["newest"]["committed"]
     done = replicator("restore", made.store, "-o", "o.db", "--timestamp", newest.rstrip("Z"), cwd=tmp_path)
@@ -212,7 +214,7 @@ def test_no_repository_is_10(tmp_path: Path) -> None:
     assert [] == leftovers(tmp_path)
 
 
-def test_an_existing_file_is_not_touched(made: History, tmp_path: Path) -> None:
+def test_s51_an_existing_file_is_not_touched(made: History, tmp_path: Path) -> None:
     """It is refused; with --overwrite nobody is asked without a terminal, so it takes --yes as well."""
     out = tmp_path / "out.db"
     sql(out, "CREATE TABLE precious(x)")

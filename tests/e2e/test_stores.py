@@ -65,7 +65,7 @@ def place(request: pytest.FixtureRequest, servers: Callable[[str], Any]) -> Plac
     return place_on(request.param, servers(request.param))
 
 
-def test_there_and_back(place: Place, tmp_path: Path) -> None:
+def test_s20_s22_there_and_back(place: Place, tmp_path: Path) -> None:
     """A live database around a command, its store looked at and checked, and given back page by page."""
     database, store = tmp_path / "app.db", f"{place.url}/app"
     ran = replicator(
@@ -81,6 +81,19 @@ def test_there_and_back(place: Place, tmp_path: Path) -> None:
     assert checked.code == 0, checked.out
     assert restored.code == 0, restored.err
     assert oracle.database_digest(database) == oracle.database_digest(tmp_path / "out.db")
+
+
+def test_s75_what_goes_over_the_network_in_clear_is_said(place: Place, tmp_path: Path) -> None:
+    """The servers of these tests are asked for with http, where there is such a thing; ssh never sends in clear."""
+    sql(tmp_path / "app.db", "PRAGMA journal_mode=WAL", "CREATE TABLE t(x)")
+    done = replicator("replicate", "app.db", place.url, "--once", cwd=tmp_path, **place.environ)
+    told = replicator("status", "app.db", cwd=tmp_path, **place.environ)
+    as_json = replicator("--json", "status", "app.db", cwd=tmp_path, **place.environ)
+
+    assert 0 == done.code, done.err
+    in_clear = not place.url.startswith("sftp:")
+    assert in_clear == ("IN CLEAR" in told.out), told.out
+    assert [in_clear] == [store["in_clear"] for store in as_json.json["stores"]]
 
 
 def test_another_agent_is_refused(place: Place, tmp_path: Path) -> None:

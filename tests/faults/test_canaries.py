@@ -279,7 +279,7 @@ def keep_ring(cage: Cage, slot: Path) -> None:
 # --- a repository of one's own, all verbs --------------------------------------------------------------
 
 
-def test_nothing_gets_out_of_an_encrypted_repository(cage: Cage) -> None:
+def test_s70_nothing_gets_out_of_an_encrypted_repository(cage: Cage) -> None:
     """Made, looked at in every way, rotated, restored, with the key, without it, and with wrong ones."""
     folder = cage.folder
     cage.run("replicate", "-vv", "app.db", "store", "--once")

@@ -149,7 +149,7 @@ def _run(scene: Scene, *, kill: bool) -> tuple[Repository, list[oracle.Snapshot]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
-def test_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed: int) -> None:
+def test_s13_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed: int) -> None:
     """With the agent alive throughout there is one generation, and every snapshot is a restore point in it."""
     scene = Scene(tmp_path, seed)
     repository, snapshots = _run(scene, kill=False)
@@ -163,7 +163,7 @@ def test_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed: int
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13, 14, 15])
-def test_a_killed_agent_loses_nothing_that_it_followed(tmp_path: Path, seed: int) -> None:
+def test_s95_a_killed_agent_loses_nothing_that_it_followed(tmp_path: Path, seed: int) -> None:
     """SIGKILL and SIGTERM at random: the end is restored exactly, and so is every snapshot that was followed."""
     scene = Scene(tmp_path, seed)
     repository, snapshots = _run(scene, kill=True)

@@ -533,7 +533,7 @@ sys.addaudithook(hook)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_nobody_else_may_read_what_is_made_from_its_first_moment_on(tmp_path: Path, umask: int) -> None:
+def test_s69_nobody_else_may_read_what_is_made_from_its_first_moment_on(tmp_path: Path, umask: int) -> None:
     """Every file is 0600 and every folder 0700 when it is made, seen by the process that makes them: looked at through
     the descriptor before a byte is in them, and nothing is made narrower afterwards."""
     watch = tmp_path / "watch"

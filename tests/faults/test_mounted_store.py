@@ -65,7 +65,7 @@ HARMS: dict[str, tuple[Harm, str]] = {
 
 @needs_mount
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_disk_that_comes_back_is_caught_up(tmp_path: Path, harm: str) -> None:
+def test_s21_a_disk_that_comes_back_is_caught_up(tmp_path: Path, harm: str) -> None:
     """Unmounted, full, read-only: the application goes on, and so does the store afterwards."""
     in_own_mounts(follow_through, tmp_path, harm)
 

@@ -203,7 +203,7 @@ def manifests(store: MemoryStore) -> list[Manifest]:
 
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 @pytest.mark.parametrize("settled", [False, True])
-def test_a_full_is_the_database(tmp_path: Path, page_size: int, settled: bool) -> None:
+def test_s05_a_full_is_the_database(tmp_path: Path, page_size: int, settled: bool) -> None:
     """Wherever the pages lie, in the log or in the main file, the full alone restores the very same bytes."""
     site = Site(tmp_path, page_size)
     site.fill(300)
@@ -270,7 +270,7 @@ def test_the_manifest_comes_last_and_after_the_reservation(site: Site) -> None:
 # --- small the second time -----------------------------------------------------------------------------
 
 
-def test_a_second_full_without_changes_stores_under_one_percent(site: Site) -> None:
+def test_s30_a_second_full_without_changes_stores_under_one_percent(site: Site) -> None:
     """Every chunk is found in the first one: what is added is a manifest."""
     site.fill(4_000)
     site.settle()
@@ -299,7 +299,7 @@ def test_a_full_of_the_same_commit_is_the_same_full(site: Site) -> None:
     assert site.actual() == site.restored()
 
 
-def test_one_percent_of_changes_stores_a_few_percent(site: Site) -> None:
+def test_s31_one_percent_of_changes_stores_a_few_percent(site: Site) -> None:
     """Chunks are small enough that a few changed rows do not bring their neighbours along."""
     site.fill(4_000)
     site.settle()
@@ -460,7 +460,7 @@ def test_earlier_chunks_are_found_at_the_same_place(site: Site, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("text", ["none", "gzip", "zstd:9"])
-def test_a_full_is_compressed_as_the_database_is(tmp_path: Path, text: str) -> None:
+def test_s100_a_full_is_compressed_as_the_database_is(tmp_path: Path, text: str) -> None:
     """Every frame of its packs begins with that codec; the next full may have another, and builds on it."""
     compression = parse_compression(text)
     site = Site(tmp_path, compression=compression)
@@ -477,7 +477,7 @@ def test_a_full_is_compressed_as_the_database_is(tmp_path: Path, text: str) -> N
     site.close()
 
 
-def test_chunks_of_an_encrypted_repository_have_keyed_hashes(site: Site) -> None:
+def test_s29_x7_chunks_of_an_encrypted_repository_have_keyed_hashes(site: Site) -> None:
     """Nobody without the key can tell whether a chunk is in there; what is hashed otherwise is not built on."""
     keys = [Root(f"{number:016x}", 0, bytes([number]) * 32) for number in (1, 2)]
     results = []
@@ -524,7 +524,7 @@ def forgetful(site: Site, spoils: str) -> Forgetful:
 
 
 @pytest.mark.parametrize("kind", [".pack", ".full"])
-def test_what_a_store_does_not_give_back_does_not_count(site: Site, kind: str) -> None:
+def test_s33_s34_what_a_store_does_not_give_back_does_not_count(site: Site, kind: str) -> None:
     """A store whose disk lies is found by reading what was put, and named, before the backup counts."""
     site.fill(300)
     site.settle()
@@ -543,7 +543,7 @@ def test_what_a_store_does_not_give_back_does_not_count(site: Site, kind: str) -
     assert site.actual() == hashlib.sha256(restored_from(site, store)).hexdigest()
 
 
-def test_who_does_not_want_it_reads_nothing_back(site: Site) -> None:
+def test_s101_who_does_not_want_it_reads_nothing_back(site: Site) -> None:
     """Without verification no object that was put is fetched: what comes back costs money in some places."""
     site.fill(300)
     site.settle()

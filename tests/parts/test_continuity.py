@@ -534,7 +534,7 @@ def test_a_database_that_does_not_exist_yet_is_waited_for(rig: Rig) -> None:
     assert 3 == len(_rows(rig.restore().path))
 
 
-def test_a_rollback_journal_database_is_refused(rig: Rig) -> None:
+def test_s14_a_rollback_journal_database_is_refused(rig: Rig) -> None:
     """One clear error after a moment's grace."""
     with App(rig.database, wal=False) as app:
         app.insert(1)
@@ -559,7 +559,7 @@ def test_a_second_agent_with_another_state_folder_is_refused(rig: Rig) -> None:
             Agent([rig.config(state=str(rig.folder / "other"))]).start()
 
 
-def test_nothing_is_ever_written_to_the_database(rig: Rig) -> None:
+def test_x11_nothing_is_ever_written_to_the_database(rig: Rig) -> None:
     """No table, no pragma that lasts, no byte of the main file that the application did not commit."""
     with App(rig.database) as app:
         app.insert(5)

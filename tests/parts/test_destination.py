@@ -332,7 +332,7 @@ def in_use(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
     app.close()
 
 
-def test_a_database_in_use_is_not_replaced(in_use: Path) -> None:
+def test_x30_a_database_in_use_is_not_replaced(in_use: Path) -> None:
     """Whatever its mode and whatever the process does with it, even nothing: what it writes afterwards would be lost.
     Refusing disturbs nobody."""
     before = listing(in_use.parent)

@@ -535,7 +535,7 @@ def test_s33_an_incremental_is_read_back_before_it_counts(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("kind", [".pack", ".incremental"])
-def test_what_a_store_does_not_give_back_does_not_count(scene: Scene, kind: str) -> None:
+def test_s33_s34_what_a_store_does_not_give_back_does_not_count(scene: Scene, kind: str) -> None:
     """Named, and where it is the pack, no manifest was put."""
     store = forgetful(scene, "nothing")
     scene.full(store)

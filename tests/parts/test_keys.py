@@ -48,7 +48,7 @@ def printing(text: str) -> str:
 
 
 @pytest.mark.parametrize("setting", [KEY, PASSPHRASE])
-def test_a_key_is_a_setting_or_in_a_file_or_what_a_command_prints(tmp_path: Path, setting: str) -> None:
+def test_s24_a_key_is_a_setting_or_in_a_file_or_what_a_command_prints(tmp_path: Path, setting: str) -> None:
     """The same key, wherever it comes from; a line end behind it is not part of it."""
     text = ONE if setting == KEY else WORDS
     path = tmp_path / "the key"
@@ -65,7 +65,7 @@ def test_a_key_is_a_setting_or_in_a_file_or_what_a_command_prints(tmp_path: Path
         assert [setting == PASSPHRASE] == [key.passphrase for key in source.read()]
 
 
-def test_several_keys_stand_in_a_list() -> None:
+def test_s24_several_keys_stand_in_a_list() -> None:
     """While one replaces the other: the first wraps, all open. Commas, blanks or line ends between them."""
     for between in (",", ", ", "\n", " ", ",\n"):
         assert [ONE, TWO, THREE] == secrets_of(KeySource({KEY: between.join([ONE, TWO, THREE])}))

@@ -697,7 +697,7 @@ def timed() -> Shelf:
         (1_000, 6, False),
     ],
 )
-def test_a_time_means_the_last_commit_seen_by_then(
+def test_s50_a_time_means_the_last_commit_seen_by_then(
     timed: Shelf, second: float, txid: int, ambiguous: bool
 ) -> None:
     """At or before; where a commit may have happened before or after the time, that is said and --exact refuses."""
@@ -715,7 +715,7 @@ def test_a_time_means_the_last_commit_seen_by_then(
         assert chosen == choose(repository, Target(timestamp=time, exact=True))
 
 
-def test_a_time_before_the_oldest_point_is_unreachable(timed: Shelf) -> None:
+def test_s50_a_time_before_the_oldest_point_is_unreachable(timed: Shelf) -> None:
     """The error names the oldest, and the hint the window."""
     with pytest.raises(TargetUnreachable, match="before the oldest restore point") as caught:
         choose(read_repository(timed.store), Target(timestamp=START - 1))

@@ -135,7 +135,7 @@ def marks_in(objects: dict[str, bytes]) -> set[str]:
 # --- what lies there -----------------------------------------------------------------------------------
 
 
-def test_nothing_readable_lies_in_a_store(site: Site) -> None:
+def test_s25_s72_nothing_readable_lies_in_a_store(site: Site) -> None:
     """Of two stores: no content, no name of a table or a file, no host; only who it is, and the wrapped ring."""
     site.once(ONE)
     (site.folder / "plain").mkdir()

@@ -78,7 +78,9 @@ def test_an_object_is_a_file_and_nothing_else_is_left(store: FolderStore, root: 
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277])
-def test_nobody_else_may_read_it_whatever_the_umask(store: FolderStore, root: Path, umask: int) -> None:
+def test_s17_s69_nobody_else_may_read_it_whatever_the_umask(
+    store: FolderStore, root: Path, umask: int
+) -> None:
     """Files are 0600 or less and all folders that were made are 0700; what was there before keeps its mode."""
     root.parent.mkdir(mode=0o755)
     before = root.parent.stat().st_mode
@@ -337,7 +339,9 @@ def test_a_url_or_a_path_opens_a_folder(url: str, path: str) -> None:
     assert f"file://{path}" == open_store(url).url
 
 
-def test_a_relative_path_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s98_x27_a_relative_path_is_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is made absolute at once, so that a later change of folder moves no store."""
     monkeypatch.chdir(tmp_path)
     store = open_store("backups")
