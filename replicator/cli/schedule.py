@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
@@ -22,6 +22,8 @@ from replicator.core.schedule_file import parse_schedules
 from replicator.requests import change_schedules
 from replicator.scheduler import kept_schedules
 from replicator.state import StateFolder
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 RUNS_SHOWN = 10
 _NOT_OF_A_SCHEDULE = ("nextRunAt", "runCount", "failureCount", "byHand")
@@ -53,10 +55,18 @@ _description = click.option("--description", metavar="TEXT", help="For people.")
 _enabled = click.option("--enable/--disable", "enabled", default=None, help="Whether it runs.")
 
 
+def _of_a_database(command: _Command) -> _Command:
+    return _db(_config(_state(command)))
+
+
+def _described(command: _Command) -> _Command:
+    for each in (_enabled, _description, _jitter, _verify, _compress, _retention, _type, _cron):
+        command = each(command)
+    return command
+
+
 @schedule.command("list")
-@_db
-@_config
-@_state
+@_of_a_database
 @click.pass_context
 def list_schedules(ctx: click.Context, db: str | None, config: str | None, state: str | None) -> None:
     """All schedules, when they run next, and what their runs came to.
@@ -72,9 +82,7 @@ def list_schedules(ctx: click.Context, db: str | None, config: str | None, state
 
 @schedule.command("show")
 @click.argument("name")
-@_db
-@_config
-@_state
+@_of_a_database
 @click.pass_context
 def show(ctx: click.Context, name: str, db: str | None, config: str | None, state: str | None) -> None:
     """One schedule, in words, and its last runs. JSON as for `list`, of that one alone."""
@@ -98,17 +106,8 @@ def show(ctx: click.Context, name: str, db: str | None, config: str | None, stat
 @schedule.command("create")
 @click.argument("name", required=False)
 @click.option("--file", metavar="FILE", help="Schedules as JSON, as they are printed; - is standard input.")
-@_cron
-@_type
-@_retention
-@_compress
-@_verify
-@_jitter
-@_description
-@_enabled
-@_db
-@_config
-@_state
+@_described
+@_of_a_database
 @click.pass_context
 def create(
     ctx: click.Context, /, name: str | None, file: str | None, db: str | None, config: str | None, state: str | None,
@@ -132,17 +131,8 @@ def create(
 
 @schedule.command("update")
 @click.argument("name")
-@_cron
-@_type
-@_retention
-@_compress
-@_verify
-@_jitter
-@_description
-@_enabled
-@_db
-@_config
-@_state
+@_described
+@_of_a_database
 @click.pass_context
 def update(
     ctx: click.Context, /, name: str, db: str | None, config: str | None, state: str | None, **options: Any
@@ -158,9 +148,7 @@ def update(
 
 @schedule.command("delete")
 @click.argument("name")
-@_db
-@_config
-@_state
+@_of_a_database
 @click.pass_context
 def delete(ctx: click.Context, name: str, db: str | None, config: str | None, state: str | None) -> None:
     """Run it no more; one of the configuration stays switched off, too. What it made is kept as long as it would have
@@ -172,9 +160,7 @@ def delete(ctx: click.Context, name: str, db: str | None, config: str | None, st
 
 @schedule.command("run")
 @click.argument("name")
-@_db
-@_config
-@_state
+@_of_a_database
 @click.pass_context
 def run(ctx: click.Context, name: str, db: str | None, config: str | None, state: str | None) -> int:
     """Do now what it does when it is due. JSON: `replicator-schedule-run` {database, schedule, stores}, as `backup`."""
