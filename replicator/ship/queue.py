@@ -97,7 +97,7 @@ class Ship:
         self._retries = Retries()
         self._memory = Memory(store, state, marks, clock)
         self._damage = ""
-        self._trouble: ReplicatorError | None = None
+        self.trouble: ReplicatorError | None = None  # why the store does not tell how far it is
         self._asked = False
         self._segments = self._bytes_shipped = 0
         self._full: tuple[GenerationId, int] | None = None
@@ -142,7 +142,7 @@ class Ship:
             # It may come back emptied, or as another one: asked anew, it says what it still has.
             self._enlisted = self._ready = False
             self._announced.clear()
-            self._trouble = exc
+            self.trouble = exc
             self._tell(exc)
             return delay
 
@@ -180,11 +180,6 @@ class Ship:
         return self._ready
 
     @property
-    def trouble(self) -> ReplicatorError | None:
-        """Why the store does not tell how far it is."""
-        return self._trouble
-
-    @property
     def segments(self) -> int:
         """How many were put so far, in this run."""
         return self._segments
@@ -218,7 +213,7 @@ class Ship:
                 self._asked = True
             self._enlisted = True
             self._find_place(running.record.generation)
-            self._ready, self._trouble = True, None
+            self._ready, self.trouble = True, None
         self._look_around()
         self._announce(running.record.generation)
         if self.needs_full:

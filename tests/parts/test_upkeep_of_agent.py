@@ -154,7 +154,10 @@ def test_what_waits_already_is_not_done_twice(site: Site) -> None:
         results = [_outcome(each) for each in (first, *others, by_hand)]
 
     assert 1 == len({json.dumps(each, default=str) for each in results[1:6]})
-    assert results[1] != results[6]
+    # The first may have begun before the store was missed; by hand none is left to be made, or it was told so.
+    made = [each for each in (results[0], results[1]) if isinstance(each, dict) and each["backup"]]
+    assert 1 == len({each["backup"] for each in made})
+    assert isinstance(results[6], str) or results[6]["backup"] is None
     site.assert_equal()
 
 
