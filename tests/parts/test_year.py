@@ -105,7 +105,9 @@ class Year:
                 return
             station.begin()
         wall = station.clock.wall()
-        breaks = wall % DAY == 6 * HOUR and self.rng.random() < 0.5
+        # With the last run of the schedules, or when it is made up for.
+        ends = (wall - 22 * HOUR) // DAY > self._ended
+        breaks = not ends and wall % DAY == 6 * HOUR and self.rng.random() < 0.5
         self.inner.deletes_left = self.rng.randrange(12) if breaks else None
         station.keep_up()
         self.happened["prunings broke off"] += breaks and self.inner.deletes_left is None
@@ -113,8 +115,7 @@ class Year:
         self.digests[station.position] = station.app.digest()
         self.times[station.position] = wall
         self._note()
-        # With the last run of the schedules, or when it is made up for.
-        if (wall - 22 * HOUR) // DAY > self._ended:
+        if ends:
             self._ended = (wall - 22 * HOUR) // DAY
             self._end_of_day(wall)
         self._accident()
