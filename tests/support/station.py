@@ -131,7 +131,8 @@ class Station:
                 store, clock, manifests, policy=self._policy, running=self.state.running, stopped=stop.is_set
             ),
             Repair(
-                store, lambda: self.others, state=state, spool=self.spool, slot=self.keys.slot, wall=clock.wall
+                store, lambda: self.others, state=self.state, spool=self.spool, slot=self.keys.slot,
+                shipped=lambda: self.marks.snapshot().stores[store.url].shipped, wall=clock.wall,
             ),
             CatalogueFile(store, manifests),
         )  # fmt: skip
