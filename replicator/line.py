@@ -16,6 +16,7 @@ from replicator.capture import Capture, ContinuityLost
 from replicator.catalogue import CatalogueFile
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
+from replicator.core.position import Position
 from replicator.core.retention_policy import Policy
 from replicator.enlist import base_checksum_of, newest_in, read_manifest
 from replicator.fence import fence
@@ -118,7 +119,10 @@ class Line:
             ),
             Archive(store, stop.is_set),
             Prune(store, clock, manifests, policy=policy, running=state.running, stopped=stop.is_set),
-            Repair(store, others, state=state, spool=spool, slot=keys.slot, wall=clock.wall),
+            Repair(
+                store, others, state=state, spool=spool, slot=keys.slot, shipped=self._shipped,
+                wall=clock.wall,
+            ),
             CatalogueFile(store, manifests),
         )  # fmt: skip
 
@@ -139,6 +143,10 @@ class Line:
 
     def _reserve(self, moment: Moment) -> None:
         self.ship.reserve(moment.spooled)
+
+    def _shipped(self) -> Position | None:
+        found = self._marks.snapshot().stores.get(self._store.url)
+        return found.shipped if found is not None else None
 
     def _tell_of_full(self, exc: ReplicatorError | None) -> None:
         """To ``status``: what the full backup waits for; None: it waits no longer."""

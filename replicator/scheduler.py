@@ -372,7 +372,7 @@ class Scheduler:
         try:
             with mapped_errors(f"cannot write {self._path}"):
                 make_folder(os.path.dirname(self._path))
-                replace_file(self._path, json.dumps(content, indent=1).encode())
+                replace_file(self._path, json.dumps(content).encode())
         except StoreError as exc:
             log.warning("state.unwritten", extra={"error": str(exc)})
 

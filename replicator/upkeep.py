@@ -26,7 +26,7 @@ from replicator.core.incremental import Incremental
 from replicator.core.position import Position
 from replicator.core.quantities import format_size
 from replicator.core.retention_policy import Policy
-from replicator.enlist import newest_backup
+from replicator.enlist import newest_backup, newest_lease
 from replicator.marks import LastError, Marks
 from replicator.prune import Prune, document
 from replicator.ship import Ship
@@ -166,10 +166,13 @@ class Upkeep:
             INCREMENTAL: lambda: self._incremental(capture, _making(arguments)),
             LOG: self._logs,
             PRUNE: lambda: self._prune(arguments),
-            REPAIR: lambda: self._repair(capture, arguments["names"]),
+            REPAIR: lambda: self._repair(capture, arguments["names"], identified),
         }
         self._doing = job
+        identified: list[str] = []
         try:
+            if job.kind == REPAIR:
+                identified = self._identified(arguments["names"])
             self._confirm()
             if job.kind in (FULL, INCREMENTAL):
                 capture.capture_now()  # who has just committed and asks for a backup means that commit, too
@@ -276,8 +279,18 @@ class Upkeep:
             self._makers.catalogue.update()
         return document(pruned)
 
-    def _repair(self, capture: Capture, names: Sequence[str]) -> dict[str, Any]:
-        done = self._makers.repair.run(names)
+    def _identified(self, names: Sequence[str]) -> list[str]:
+        """What says whose the store is cannot be asked where it is what is hurt. The lease tells it as well."""
+        try:
+            lease = newest_lease(self._store)
+        except ObjectCorrupt:
+            return []
+        ours = lease is not None and lease.writer == self._state.writer
+        return self._makers.repair.identify(names) if ours else []
+
+    def _repair(self, capture: Capture, names: Sequence[str], identified: Sequence[str]) -> dict[str, Any]:
+        done = self._makers.repair.run([name for name in names if name not in identified])
+        done.put_back[:0] = identified
         full = None
         if done.set_aside or any(is_carrier(name) for name in done.left):
             full = self._full(capture)["backup"]  # restore points begin anew from it

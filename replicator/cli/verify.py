@@ -111,7 +111,12 @@ def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Lookin
     found = through_agent(screen, database, "repair", {"store": place, "names": names})["stores"][place]
     if tell_failure(screen, place, found):
         return int(found["exit_code"])
-    for word, key in (("put back", "put_back"), ("set aside", "set_aside"), ("whole, seen again", "well")):
+    for word, key in (
+        ("put back", "put_back"),
+        ("taken away", "taken_away"),
+        ("set aside", "set_aside"),
+        ("whole, seen again", "well"),
+    ):
         for name in found[key]:
             screen.say(f"{word}: {name}")
     for name, reason in found["left"].items():

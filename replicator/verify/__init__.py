@@ -1,10 +1,11 @@
 """The part that looks for damage in a repository, and says what it costs.
 
 ``stored`` looks at objects as they lie in a store, with no key; ``content`` understands them; ``run`` puts it together;
-``repair`` puts back what can be.
+``repair`` puts back what can be, ``records`` what is said about the rest.
 """
 
-from replicator.verify.repair import Repair, Repaired, is_carrier
+from replicator.verify.records import Repaired
+from replicator.verify.repair import Repair, is_carrier
 from replicator.verify.run import LEVELS, Found, Limits, Lost, Progress, Report, verify
 
 __all__ = [

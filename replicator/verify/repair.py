@@ -2,7 +2,8 @@
 aside the backups that cannot be put back, so that nobody relies on them.
 
 Only who writes to a store does that. Each object is looked at once more before: what was damaged on the way is not
-damaged there.
+damaged there. A name is put once, so what is hurt is deleted before: one that ends between the two leaves a hole, which
+the next one finds.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from replicator.core.catalogue import GenerationListing
 from replicator.core.errors import (
+    FormatTooNew,
+    KeyRefused,
     ObjectCorrupt,
     ObjectExists,
     ObjectNotFound,
     ReplicatorError,
     RepositoryNotFound,
+    StoreDenied,
     StoreUnavailable,
 )
 from replicator.core.log import encode_log
@@ -29,23 +32,28 @@ from replicator.core.names import (
     CarrierName,
     EventName,
     FullName,
-    GenerationName,
     IncrementalName,
-    KeyName,
     LogName,
     PackName,
     SegmentName,
     parse_name,
 )
-from replicator.core.position import GenerationId
-from replicator.core.records import DAMAGED, EventRecord, encode_record
+from replicator.core.position import GenerationId, Position
+from replicator.core.records import (
+    DAMAGED,
+    EventRecord,
+    encode_record,
+)
+from replicator.core.restore_plan import chain_of
 from replicator.core.unit import UnitHeader, decode_unit, follows
+from replicator.events import damaged_backups
 from replicator.repository import Repository, read_repository
 from replicator.spool import Spool
 from replicator.state import StateFolder
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
 from replicator.verify.content import check_full, check_incremental
+from replicator.verify.records import Records, Repaired
 from replicator.verify.stored import check_plain
 
 log = logging.getLogger(__name__)
@@ -54,19 +62,8 @@ Units = Mapping[tuple[int, int], tuple[UnitHeader, bytes]]
 """By the first txid and the part."""
 
 
-@dataclass(slots=True)
-class Repaired:
-    """``set_aside``: backups that nobody relies on any more. ``left``: what stays hurt, and why. ``well``: what was
-    found whole at the second look."""
-
-    put_back: list[str] = field(default_factory=list)
-    set_aside: list[str] = field(default_factory=list)
-    well: list[str] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
-
-
 class Repair:
-    """Of one store. *others*: the stores that may have the same."""
+    """Of one store. *others*: the stores that may have the same. *shipped*: how far it is by what was put there."""
 
     def __init__(
         self,
@@ -76,14 +73,17 @@ class Repair:
         state: StateFolder,
         spool: Spool,
         slot: Callable[[], bytes | None],
+        shipped: Callable[[], Position | None],
         wall: Callable[[], int],
     ) -> None:
         self._store = store
         self._others = others
         self._state = state
         self._spool = spool
-        self._slot = slot
+        self._shipped = shipped
         self._wall = wall
+        self._records = Records(store, others, state=state, slot=slot, wall=wall)
+        self.identify = self._records.identify
 
     def run(self, names: Sequence[str]) -> Repaired:
         """*names*: of the objects that verify found hurt. Raises StoreError."""
@@ -97,13 +97,18 @@ class Repair:
                 continue
             if isinstance(parsed, FullName | IncrementalName | PackName):
                 continue
-            if self._is_well(name):
+            try:
+                is_well = self._records.is_well(name)
+            except (FormatTooNew, KeyRefused) as exc:
+                done.left[name] = str(exc)  # whoever can read it may find it whole
+                continue
+            if is_well:
                 if not (isinstance(parsed, SegmentName | LogName) and self._fill(repository, parsed, done)):
                     done.well.append(name)
             elif isinstance(parsed, SegmentName | LogName):
                 carriers.append(parsed)
             else:
-                self._put_record(name, parsed, done)
+                self._records.put(name, parsed, done)
         for carrier in carriers:
             self._put_carrier(repository, carrier, done)
         self._set_aside(repository, names, done)
@@ -112,43 +117,6 @@ class Repair:
             extra={"store": self._store.url, "objects": len(done.put_back), "set_aside": len(done.set_aside)},
         )
         return done
-
-    def _is_well(self, name: str) -> bool:
-        try:
-            check_plain(self._store.get(name), name)
-        except (ObjectCorrupt, ObjectNotFound):
-            return False
-        return True
-
-    def _replace(self, name: str, content: bytes, done: Repaired) -> None:
-        """What is hurt goes first, since a name is put once."""
-        self._store.delete(name)
-        try:
-            self._store.put(name, content)
-        except ObjectExists:
-            done.left[name] = "something was put there meanwhile"
-            return
-        done.put_back.append(name)
-
-    # --- records ---------------------------------------------------------------------------------------
-
-    def _put_record(self, name: str, parsed: object, done: Repaired) -> None:
-        """What the state folder knows."""
-        if isinstance(parsed, GenerationName):
-            record = self._state.record_of(parsed.generation)
-            if record is not None:
-                self._replace(name, encode_record(record), done)
-                return
-        slot = self._slot()
-        if isinstance(parsed, KeyName) and slot is not None and b'"number": %d,' % parsed.number in slot:
-            self._replace(name, slot, done)
-        elif isinstance(parsed, EventName):
-            self._store.delete(name)  # what it told is not known any more
-            done.put_back.append(name)
-        elif name == METADATA:
-            done.put_back.append(name)  # made anew after this
-        else:
-            done.left[name] = "what it held is not known here"
 
     # --- logs and segments -----------------------------------------------------------------------------
 
@@ -162,16 +130,26 @@ class Repair:
             chained = _chained(units, name, last)
             if chained is None:
                 continue
-            units_joined = b"".join(unit for _, unit in chained)
-            content = encode_log(name, chained) if isinstance(name, LogName) else units_joined
-            self._replace(str(name), content, done)
+            if isinstance(name, LogName):
+                self._put_log(name, chained, done)
+            else:
+                self._records.replace(str(name), _joined(chained), done)
             return
         done.left[str(name)] = _nowhere(name.txid_first, last)
+
+    def _put_log(self, name: LogName, chained: Sequence[tuple[UnitHeader, bytes]], done: Repaired) -> None:
+        """Until it is there again a segment has its units: nobody sees that a log is gone that nothing precedes."""
+        stand_in = str(SegmentName(name.generation, name.txid_first, chained[0][0].part))
+        with contextlib.suppress(ObjectExists):
+            self._store.put(stand_in, _joined(chained))
+        self._records.replace(str(name), encode_log(name, chained), done)
+        with contextlib.suppress(StoreDenied):
+            self._store.delete(stand_in)  # which the log has
 
     def _fill(self, repository: Repository, name: CarrierName, done: Repaired) -> bool:
         """Whether something was missing before *name*; it is put back as a segment."""
         listing = repository.catalogue.generation(name.generation)
-        if listing is None:
+        if listing is None or name not in listing.carriers:
             return False
         before = max((each.txid for each in listing.backups if each.txid < name.txid_first), default=0)
         for each in listing.carriers[: listing.carriers.index(name)]:
@@ -185,7 +163,7 @@ class Repair:
             for units in self._sources(missing, name.txid_first - 1):
                 chained = _chained(units, missing, name.txid_first - 1)
                 if chained is not None:
-                    self._replace(str(missing), b"".join(unit for _, unit in chained), done)
+                    self._records.replace(str(missing), _joined(chained), done)
                     return True
         done.left[str(name)] = _nowhere(before + 1, name.txid_first - 1)
         return True
@@ -200,8 +178,8 @@ class Repair:
         following = next(behind, None)
         if following is not None:
             return following.txid_first - 1
-        shipped = self._state.load_store(self._store.url).shipped
-        return shipped[1] if shipped is not None and shipped[0] == name.generation else None
+        shipped = self._shipped()
+        return shipped.txid if shipped is not None and shipped.generation == name.generation else None
 
     def _sources(self, name: CarrierName, last: int) -> Iterator[Units]:
         """The spool first, then one store after the other: what each has of those transactions."""
@@ -221,16 +199,43 @@ class Repair:
     def _set_aside(self, repository: Repository, names: Sequence[str], done: Repaired) -> None:
         hurt = set(names)
         for listing in repository.catalogue.generations:
-            for backup in listing.backups:
-                fault = self._fault_of(repository, backup, hurt)
-                if fault is None or self._copied(backup, done):
-                    continue
-                record = EventRecord(backup.backup_id, DAMAGED, self._wall(), {"fault": fault[:500]})
+            left = listing
+            for backup in listing.backups:  # what others lie on before them
                 try:
-                    self._store.put(str(EventName(backup.backup_id, DAMAGED)), encode_record(record))
-                except ObjectExists:
+                    fault = self._fault_of(repository, backup, hurt)
+                except (FormatTooNew, KeyRefused) as exc:
+                    done.left[str(backup)] = str(exc)
                     continue
-                done.set_aside.append(str(backup))
+                lost = fault is None and chain_of(left, backup) is None
+                if (fault and self._copied(backup, done)) or (
+                    lost and self._copied_below(left, backup, done)
+                ):
+                    continue
+                if lost and (str(backup) in hurt or chain_of(listing, backup) is not None):
+                    fault = "the backup it lies on is gone"
+                if fault is None:
+                    continue
+                left = left.without(backup)
+                record = EventRecord(backup.backup_id, DAMAGED, self._wall(), {"fault": fault[:500]})
+                with contextlib.suppress(ObjectExists):
+                    self._store.put(str(EventName(backup.backup_id, DAMAGED)), encode_record(record))
+                    done.set_aside.append(str(backup))
+
+    def _copied_below(self, listing: GenerationListing, backup: BackupName, done: Repaired) -> bool:
+        """Whether another store has what *backup* lies on, where that is gone, and this one has it from there now."""
+        for other in self._others():
+            try:
+                theirs = read_repository(other).catalogue.generation(listing.generation)
+            except ReplicatorError as exc:
+                log.warning("store.unusable", extra={"store": other.url, "error": str(exc)})
+                continue
+            chain = chain_of(theirs, backup) if theirs is not None else None
+            below: tuple[BackupName, ...] = (chain[0], *chain[1]) if chain is not None else ()
+            missing = [each for each in below if each not in listing.backups]
+            hurt = damaged_backups(self._store)
+            if missing and all(each.backup_id not in hurt and self._copied(each, done) for each in missing):
+                return True
+        return False
 
     def _copied(self, backup: BackupName, done: Repaired) -> bool:
         """Whether another store has the same backup, whole, and this one has it from there now."""
@@ -238,17 +243,26 @@ class Repair:
             try:
                 theirs = read_repository(other)
                 packs = [pack.name for pack in theirs.backup(backup).packs]
-                if self._fault_of(theirs, backup, {str(backup), *packs}) is None:
-                    for pack in packs:
-                        with contextlib.suppress(ObjectExists):
-                            self._store.put(pack, other.get(pack))
-                    self._replace(str(backup), other.get(str(backup)), done)
-                    return str(backup) not in done.left
-            except (ObjectCorrupt, ObjectNotFound, RepositoryNotFound):
-                continue
+                if theirs.identity != self._state.repository or self._fault_of(
+                    theirs, backup, {str(backup), *packs}
+                ):
+                    continue
+                for name in (*packs, str(backup)):
+                    self._copy(other, name, done)
+                return not any(name in done.left for name in (*packs, str(backup)))
             except StoreUnavailable as exc:
                 log.warning("store.unusable", extra={"store": other.url, "error": str(exc)})
+            except (ObjectCorrupt, ObjectNotFound, RepositoryNotFound, FormatTooNew, KeyRefused):
+                continue
         return False
+
+    def _copy(self, other: Store, name: str, done: Repaired) -> None:
+        """Data before the manifest; what is the same already is left alone."""
+        content = other.get(name)
+        with contextlib.suppress(ObjectCorrupt, ObjectNotFound):
+            if self._store.get(name) == content:
+                return
+        self._records.replace(name, content, done)
 
     def _fault_of(self, repository: Repository, backup: BackupName, hurt: set[str]) -> str | None:
         """What is wrong with it, if *hurt* has to do with it, and something is."""
@@ -268,6 +282,10 @@ class Repair:
             dedup = self._store.dedup()
             return next(check_full(repository, repository.manifest(backup), dedup, _nothing), None)
         return next(check_incremental(repository, repository.incremental(backup), _nothing), None)
+
+
+def _joined(chained: Sequence[tuple[UnitHeader, bytes]]) -> bytes:
+    return b"".join(unit for _, unit in chained)
 
 
 def _nowhere(first: int, last: int) -> str:

@@ -11,9 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from replicator.core.full import Manifest, decode_manifest
+from replicator.core.full import Manifest, decode_manifest, read_tables
 from replicator.core.incremental import Incremental, decode_incremental
-from replicator.core.names import FullName, IncrementalName, PackName, parse_name
+from replicator.core.names import (
+    FullName,
+    GenerationName,
+    IncrementalName,
+    LogName,
+    PackName,
+    SegmentName,
+    parse_name,
+)
 from replicator.store import Store
 
 SECOND = 1_000_000
@@ -187,6 +195,47 @@ def unreferenced(store: Store, now: int) -> list[str]:
             if backup_id not in backups and not young:
                 found.append(each.name)
     return found
+
+
+def past_units(store: Store, backups: Iterable[Made], rules: Rules, now: int) -> list[str]:
+    """Logs and segments that lead to no commit of the window and not on from the newest full, and records of
+    generations of which nothing is left. *backups*: all that there ever were."""
+    ordered = sorted(backups, key=lambda each: (each.time, each.txid))
+    begins = now - round(rules.log_hours * HOUR)
+    base = _base_of_window(ordered, begins) or ordered[0]
+    full = [each for each in ordered if each.parent is None][-1]
+    start = min(each.txid for each in (base, full) if each.generation == base.generation)
+    order = list(dict.fromkeys(each.generation for each in ordered))
+    later = set(order[order.index(base.generation) + 1 :])
+    living = {each.generation for each in backups_in(store).values()} | {order[-1]}
+    found = []
+    for each in store.list(""):
+        name = parse_name(each.name)
+        if isinstance(name, LogName):
+            leads = name.generation == base.generation and name.txid_last > start
+            found += [] if leads or name.generation in later or name.time >= begins - SECOND else [each.name]
+        elif isinstance(name, SegmentName):
+            found += [] if name.generation in (base.generation, *later) else [each.name]
+        elif isinstance(name, GenerationName):
+            found += [] if name.generation in living else [each.name]
+    return found
+
+
+def parts_of(manifest: Manifest | Incremental, store: Store) -> dict[tuple[str, int, int], float]:
+    """The bytes of packs that a backup needs, piece by piece: a chunk by its share of the frame that it lies in. An
+    incremental needs all of its packs, which nobody else does."""
+    if isinstance(manifest, Incremental):
+        return {(pack.name, 0, 0): float(pack.size_bytes) for pack in manifest.packs}
+    parts = {}
+    for use in manifest.tables:
+        parts[manifest.packs[use.frame.pack].name, use.frame.offset, -1] = float(use.frame.stored_bytes)
+    for table in read_tables(manifest, store.get_range):
+        for run in table.runs:
+            frame = run.frame
+            share = frame.stored_bytes / -(-frame.plain_bytes // manifest.chunk_bytes)
+            for slot in range(run.first, run.first + run.count):
+                parts[manifest.packs[frame.pack].name, frame.offset, slot] = share
+    return parts
 
 
 def _time_of(backup_id: str) -> int:

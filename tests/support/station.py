@@ -59,6 +59,7 @@ class Station:
         folder: Path,
         *,
         inner: Kind | None = None,
+        clock: FakeClock | None = None,
         key: KeySource | None = None,
         policy: Policy | None = None,
         schedules: Sequence[Schedule] = (),
@@ -68,7 +69,7 @@ class Station:
         self.folder = folder
         self.path = str(folder / "app.db")
         self.app = App(self.path, page_size=page_size)
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.inner = inner or MemoryStore(wall=self.clock.wall)
         self.faulty = FaultyStore(self.inner)
         self.source = key or KeySource({})
@@ -77,9 +78,10 @@ class Station:
         self.verification = verification
         self.others: list[Store] = []
         self._outputs = 0
-        self._open()
+        self.begin()
 
-    def _open(self) -> None:
+    def begin(self) -> None:
+        """A new process."""
         clock = self.clock
         self.stop = threading.Event()
         self.marks = Marks()
@@ -129,7 +131,8 @@ class Station:
                 store, clock, manifests, policy=self._policy, running=self.state.running, stopped=stop.is_set
             ),
             Repair(
-                store, lambda: self.others, state=state, spool=self.spool, slot=self.keys.slot, wall=clock.wall
+                store, lambda: self.others, state=self.state, spool=self.spool, slot=self.keys.slot,
+                shipped=lambda: self.marks.snapshot().stores[store.url].shipped, wall=clock.wall,
             ),
             CatalogueFile(store, manifests),
         )  # fmt: skip
@@ -211,7 +214,7 @@ class Station:
 
     def restart(self, *, kill: bool = False) -> None:
         self.end(kill=kill)
-        self._open()
+        self.begin()
 
     def close(self) -> None:
         self.end()
