@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import apsw
 
 from replicator.core.checksum import pages_checksum
-from tests.simulation.kernel import APPLICATION, Kernel
+from tests.simulation.kernel import APPLICATION, JUDGE, Kernel
 
 PAGE_SIZE = 512
 _FRAME = 24
@@ -140,8 +140,8 @@ class Application:
             return True
 
     def look(self) -> Commit:
-        """What SQLite sees now."""
-        with self._kernel.acting(APPLICATION):
+        """What SQLite sees now. Nobody comes in between."""
+        with self._kernel.acting(JUDGE):
             return look(self.main)
 
     def note(self) -> None:

@@ -31,16 +31,22 @@ class Killed(BaseException):
 
 class Kernel:
     """One at a time is in use. *on_point* is called before and after each durability point, with its number, what it
-    is, and whether it has happened; it may raise Killed, and then ``dead`` has to be set."""
+    is, and whether it has happened; it may raise Killed, and then ``dead`` has to be set: the agent's process is gone.
+    ``cut``: so is the power."""
 
     def __init__(self, root: str, disk: Disk, wall: Callable[[], int], *, seed: int = 0) -> None:
         self.root = os.path.realpath(root)
         self.disk = disk
         self._acting = threading.local()
         self.dead = False
+        self.cut = False
         self.points = 0
         self.on_point: Callable[[int, str, bool], None] = lambda *_: None
         self.on_operation: Callable[[Operation], None] = lambda _: None
+        self.interrupt: Callable[[str, str], None] | None = None
+        """Called before each operation of SQLite on a file, with what it is and the path."""
+        self.sleep: Callable[[float], None] | None = None
+        """In the place of SQLite's own pauses."""
         self.wall = wall
         self._tick = 0
         self._rng = random.Random(f"kernel/{seed}")
@@ -112,7 +118,7 @@ class Kernel:
         self.on_point(self.points, label, True)
 
     def require_alive(self) -> None:
-        if self.dead and self.actor == AGENT:
+        if (self.dead and self.actor == AGENT) or (self.cut and self.actor != JUDGE):
             raise Killed
 
     def apply(self, *operation: Any) -> None:

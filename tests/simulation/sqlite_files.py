@@ -38,7 +38,14 @@ class _Files(apsw.VFS):
         super().__init__("followed", "unix")
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802
-        return _SqliteFile(name, flags)
+        interrupted = _kernel is not None and _kernel.interrupt is not None
+        return _InterruptedFile(name, flags) if interrupted else _SqliteFile(name, flags)
+
+    def xSleep(self, microseconds: int) -> int:  # noqa: N802
+        if _kernel is None or _kernel.sleep is None:
+            return super().xSleep(microseconds)
+        _kernel.sleep(microseconds / 1e6)
+        return microseconds
 
     def xDelete(self, name: str, sync: bool) -> None:  # noqa: N802
         kernel, found = _kernel, _followed(name)
@@ -116,6 +123,31 @@ class _SqliteFile(apsw.VFSFile):
             if self._sync_folder:
                 kernel.apply("sync_folder", (self._path or "").rpartition("/")[0])
                 self._sync_folder = False
+
+
+class _InterruptedFile(_SqliteFile):
+    """Others may go first before each operation: before what it reads, and between two frames that it writes."""
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self._interrupted("read")
+        return super().xRead(amount, offset)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._interrupted("write")
+        super().xWrite(data, offset)
+
+    def xTruncate(self, size: int) -> None:  # noqa: N802
+        self._interrupted("truncate")
+        super().xTruncate(size)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        self._interrupted("sync")
+        super().xSync(flags)
+
+    def _interrupted(self, what: str) -> None:
+        kernel = self._kernel
+        if kernel is not None and kernel.interrupt is not None and self._path is not None:
+            kernel.interrupt(what, self._path)
 
 
 _files = _Files()

@@ -239,10 +239,10 @@ class World:
         """What is left of an agent that was killed: its files and locks are let go of, and nothing is written."""
         self.kernel.dead = True
         follower, self.follower = self.follower, None
+        self.turns.kill(AGENT)
         if follower is not None:
             with self.kernel.acting(AGENT):
                 follower.cancel()
-                self.turns.stop()
                 if follower._follow is not None:
                     follower._follow.database.close()
                 follower._spool.close()
