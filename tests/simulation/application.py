@@ -42,7 +42,8 @@ class History:
         self.commits.append(commit)
         self._by_digest[commit.digest] = self._by_checksum[commit.checksum] = number
         if commit.end is not None:
-            self._by_end[commit.end] = number
+            # A power cut may lead back to a commit: what was captured of it before was the earlier one.
+            self._by_end.setdefault(commit.end, number)
 
     @property
     def newest(self) -> int:

@@ -29,7 +29,7 @@ from tests.simulation.invariants import Watch
 from tests.simulation.judge import Shipped
 from tests.simulation.kernel import AGENT, APPLICATION, HERE, JUDGE, Killed
 from tests.simulation.turns import WorldClock
-from tests.simulation.weather import Weather, in_weather
+from tests.simulation.weather import Ledger, Weather, in_weather
 from tests.simulation.workload import BEGINS, DAY, HOUR, LOG_HOURS, SETTINGS, key_source
 from tests.simulation.world import World
 
@@ -62,14 +62,16 @@ class Life:
         self._turns = InTurns(self._clock, rng, chance=rng.choice((0.01, 0.05, 0.2)))
         self._source = key_source(sealed=rng.random() < 0.25)
         self._urls = rng.choice((STORES, STORES[:1], STORES[1:]))
-        self._weather = {each: Weather(rng, self._turns) for each in STORES}
+        self._weather = {
+            each: Weather(rng, self._turns, ledger=Ledger(self._source.configured)) for each in STORES
+        }
         self._history = History()
         self._shipped: dict[str, Shipped] = {}
         self._watch = Watch()
         self._lives = 0
         self._writing = False
         self._sync_fails = 0.0
-        self._readers: list[apsw.Connection] = []
+        self._autocheckpoint = self._commits_to_checkpoint = 0
         self.lived = Lived()
 
     def run(self) -> Lived:
@@ -108,8 +110,11 @@ class Life:
                         return left
                 self._end()
             finally:
-                world.kernel.interrupt = world.kernel.sleep = None
                 self._turns.checked = lambda: None
+                world.kernel.cut = True
+                self._turns.kill(AGENT, APPLICATION)
+                world.kernel.cut = False
+                world.kernel.interrupt = world.kernel.sleep = None
         return None
 
     def _prepare(self, world: World) -> None:
@@ -139,7 +144,7 @@ class Life:
 
     def _one_thing(self) -> Disk | None:
         world, rng = self._world, self._rng
-        world.require_well()
+        self._require_well()
         at = rng.random()
         if at < 0.80:
             if not world.go():
@@ -166,7 +171,11 @@ class Life:
         if due < self._clock.now() + 30 and rng.random() < 0.9:
             self._turns.advance_to(due)
         else:
-            self._clock.advance(rng.choice((0.01, 0.5, 3.0, 20.0, 20.0, 400.0, HOUR, DAY)))
+            self._clock.advance(
+                rng.choice(
+                    (0.01, 0.01, 0.5, 0.5, 3.0, 3.0, 20.0, 400.0, 900.0, rng.choice((1.0, 1.0, HOUR, DAY)))
+                )
+            )
 
     def _change_weather(self) -> None:
         weather, rng = self._weather[self._rng.choice(self._urls)], self._rng
@@ -215,6 +224,7 @@ class Life:
     def _cut_power(self) -> Disk:
         """Whoever was doing something does nothing more, and what was not synced is gone."""
         world, kernel = self._world, self._world.kernel
+        self._require_model()
         reading = self._rng.choice(CUTS)
         view = kernel.disk.view(reading)
         elsewhere = {
@@ -227,7 +237,6 @@ class Life:
         world.abandon()
         kernel.cut = False
         self._writing = False
-        self._readers.clear()
         self._watch.power_cut()
         return Disk.of(view)
 
@@ -283,6 +292,11 @@ class Life:
             self._writing = True
             try:
                 work()
+                self._commits_to_checkpoint -= 1
+                if self._autocheckpoint and self._commits_to_checkpoint <= 0:
+                    # SQLite would do it within the commit, before anybody could say which commit it was.
+                    self._commits_to_checkpoint = self._autocheckpoint
+                    self._app.checkpoint("PASSIVE")
             except BaseException:
                 with contextlib.suppress(apsw.Error, Killed):
                     if self._app.main.in_transaction:
@@ -309,7 +323,7 @@ class Life:
         app.execute(f"PRAGMA synchronous={rng.choice(('FULL', 'NORMAL'))}")
         app.execute(f"PRAGMA cache_size={rng.choice((2, 2000))}")
         app.execute(f"PRAGMA journal_size_limit={rng.choice((-1, 0, 20_000))}")
-        app.main.wal_autocheckpoint(rng.choice((0, 0, 5, 50)))
+        self._autocheckpoint = rng.choice((0, 0, 1, 4))
 
     def _checkpoint(self, mode: str) -> None:
         with self._connection() as connection:
@@ -373,6 +387,15 @@ class Life:
             f"{position} from {name} is {self._history.number_of(other.digest)}, not {wanted}"
         )
 
+    def _require_well(self) -> None:
+        self._world.require_well()
+        for each in self._weather.values():
+            assert not each.wrong, each.wrong
+
+    def _require_model(self) -> None:
+        wrong = self._world.kernel.differences()
+        assert not wrong, wrong
+
     def _end(self) -> None:
         """In good weather everything comes to rest, and every store has everything."""
         world = self._world
@@ -388,6 +411,8 @@ class Life:
             self._require_restorable_from(name, newest=self._app.look().digest)
         world.stop()
         self._app.close()
+        self._require_well()
+        self._require_model()
 
 
 def _is_elsewhere(path: str) -> bool:

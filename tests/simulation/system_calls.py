@@ -50,7 +50,9 @@ class SystemCalls:
     def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         found = self._kernel.path_of(path)
         if found is None:
-            return int(_real["open"](path, flags, mode, dir_fd=dir_fd))
+            fd = int(_real["open"](path, flags, mode, dir_fd=dir_fd))
+            self._fds.pop(fd, None)  # of a file object that was closed past us
+            return fd
         assert dir_fd is None
         self._require_not_the_database(found)
         if _TMPFILE and flags & _TMPFILE == _TMPFILE:
@@ -65,6 +67,7 @@ class SystemCalls:
         if flags & os.O_TRUNC:
             self._kernel.require_alive()
         fd = int(_real["open"](path, flags, mode))
+        self._fds.pop(fd, None)
         if isinstance(known, File):
             self._fds[fd] = known.number
             if flags & os.O_TRUNC:

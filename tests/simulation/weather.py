@@ -29,9 +29,10 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Ledger:
-    """What a store holds, by what was done to it. Each rule is an invariant of docs/ARCHITECTURE.md, named by what it
-    says."""
+    """What a store holds, by what was done to it; what is *sealed* cannot be looked into. Each rule is an invariant of
+    docs/ARCHITECTURE.md, named by what it says."""
 
+    sealed: bool = False
     attempts: dict[str, bytes] = field(default_factory=dict)
     there: set[str] = field(default_factory=set)
     _packs: dict[str, set[str]] = field(default_factory=dict)
@@ -40,6 +41,8 @@ class Ledger:
 
     def attempted(self, name: str, data: bytes) -> None:
         """Bytes are final before the first attempt."""
+        if self.sealed:
+            return  # sealed anew it differs, and is compared by what is in it
         if isinstance(parse_name(name), (SegmentName, PackName, FullName, IncrementalName)):
             before = self.attempts.setdefault(name, data)
             assert before == data, f"{name} is put with other bytes than before"
@@ -47,7 +50,7 @@ class Ledger:
     def put(self, name: str, data: bytes) -> None:
         assert name not in self.there, f"{name} was put twice"
         self.there.add(name)
-        match parse_name(name):
+        match None if self.sealed else parse_name(name):
             case FullName() as found:
                 manifest = decode_manifest(data, name)
                 self._backup(name, {each.name for each in manifest.packs})
@@ -95,7 +98,16 @@ class Weather:
     away: bool = False
     calls: int = 0
     failed: int = 0
+    wrong: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
+
+    @contextlib.contextmanager
+    def judging(self) -> Iterator[None]:
+        """What is wrong is remembered: the program would take it for an answer of the store."""
+        try:
+            yield
+        except AssertionError as exc:
+            self.wrong.append(str(exc))
 
     def run(self, call: Callable[[], _T]) -> _T:
         self.calls += 1
@@ -119,8 +131,10 @@ def in_weather(found: Callable[[FolderStore], Weather]) -> Iterator[None]:
 
     class StormyFolder(FolderStore):
         def put(self, name: str, data: bytes) -> None:
-            ledger = found(self).ledger
-            ledger.attempted(name, data)
+            weather = found(self)
+            ledger = weather.ledger
+            with weather.judging():
+                ledger.attempted(name, data)
 
             def put() -> None:
                 try:
@@ -128,11 +142,13 @@ def in_weather(found: Callable[[FolderStore], Weather]) -> Iterator[None]:
                 except ObjectExists:
                     # Whoever put it was killed before it could be told.
                     if name not in ledger.there:
-                        ledger.put(name, super(StormyFolder, self).get(name))
+                        with weather.judging():
+                            ledger.put(name, super(StormyFolder, self).get(name))
                     raise
-                ledger.put(name, data)
+                with weather.judging():
+                    ledger.put(name, data)
 
-            found(self).run(put)
+            weather.run(put)
 
         def get(self, name: str) -> bytes:
             return found(self).run(lambda: super(StormyFolder, self).get(name))
@@ -149,7 +165,8 @@ def in_weather(found: Callable[[FolderStore], Weather]) -> Iterator[None]:
 
         def delete(self, name: str) -> None:
             def delete() -> None:
-                found(self).ledger.deleted(name)
+                with found(self).judging():
+                    found(self).ledger.deleted(name)
                 super(StormyFolder, self).delete(name)
 
             found(self).run(delete)
