@@ -38,6 +38,11 @@ soak: $(TEST_STAMP) ## the tests that take minutes or hours
 faults: $(TEST_STAMP) ## every crash at every durability point, nothing left out: half an hour
 	@$(BIN)/python -m pytest -m slow --timeout 0 -n 2 tests/simulation $(ARGS)
 
+SEEDS = 1000
+FIRST = 1
+simulate: $(TEST_STAMP) ## lives from seeds, every invariant after every step: SEEDS=1000 FIRST=1
+	@$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
 damage: $(TEST_STAMP) ## write docs/DAMAGE.md: what becomes of every kind of damage
 	@$(BIN)/python -m tests.support.damage
 

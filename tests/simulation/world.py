@@ -50,6 +50,10 @@ class Watcher:
     def disarm(self, path: str) -> None:
         self._wakes.pop(path, None)
 
+    def forget(self) -> None:
+        """Of an agent that is gone."""
+        self._wakes.clear()
+
     def tell(self) -> None:
         for wake in list(self._wakes.values()):
             wake()
@@ -233,6 +237,7 @@ class World:
             follower.cancel()
             self.turns.stop()
             follower.close()
+        self.turns.kill(AGENT)  # whatever closing has woken
         self.follower = None
 
     def abandon(self) -> None:
@@ -247,6 +252,8 @@ class World:
                     follower._follow.database.close()
                 follower._spool.close()
                 follower.state._lock.release()
+        self.watcher.forget()
+        self.turns.kill(AGENT)
         self.kernel.dead = False
 
 
