@@ -10,7 +10,7 @@ RUN_STAMP = $(VENV)/.stamp-run
 TEST_STAMP = $(VENV)/.stamp-test
 BENCH_STAMP = $(VENV)/.stamp-bench
 
-.PHONY: help setup demo test check bench soak damage fuzz constraints clean
+.PHONY: help setup demo test check bench soak faults simulate damage fuzz constraints clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -34,6 +34,14 @@ bench: $(BENCH_STAMP) ## measure what the README claims, beside the rival
 
 soak: $(TEST_STAMP) ## the tests that take minutes or hours
 	@$(BIN)/python -m pytest -m slow --timeout 0 $(ARGS)
+
+faults: $(TEST_STAMP) ## every crash at every durability point, nothing left out: half an hour
+	@$(BIN)/python -m pytest -m slow --timeout 0 -n 2 tests/simulation $(ARGS)
+
+SEEDS = 1000
+FIRST = 1
+simulate: $(TEST_STAMP) ## lives from seeds, every invariant after every step: SEEDS=1000 FIRST=1
+	@$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 damage: $(TEST_STAMP) ## write docs/DAMAGE.md: what becomes of every kind of damage
 	@$(BIN)/python -m tests.support.damage

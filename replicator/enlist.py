@@ -41,6 +41,7 @@ from replicator.core.records import (
     decode_repository,
     encode_record,
     lease_in_segment,
+    newest_of,
 )
 from replicator.core.restore_plan import chain_of
 from replicator.core.times import format_time
@@ -226,8 +227,7 @@ def recover(store: Store, wanted: GenerationId | None) -> Recovered | None:
         name = parse_name(each.name)
         if isinstance(name, GenerationName):
             records[name.generation] = decode_generation(store.get(each.name), each.name)
-    newest = max(records.values(), key=lambda record: record.began, default=None)
-    record = records.get(wanted) if wanted else newest
+    record = records.get(wanted) if wanted else newest_of(records.values())
     if record is None:
         return None
     found = newest_in(store, record.generation)

@@ -30,7 +30,7 @@ from replicator.core.names import (
     tail_prefix,
 )
 from replicator.core.position import GenerationId
-from replicator.core.records import decode_generation, lease_in_segment
+from replicator.core.records import GenerationRecord, decode_generation, lease_in_segment, newest_of
 from replicator.core.unit import parse_unit_header, split_units
 from replicator.store import Store
 
@@ -79,7 +79,7 @@ def _exists(store: Store, name: str) -> bool:
 
 
 def _newest_of_others(store: Store, epoch: int, but: GenerationId) -> GenerationId | None:
-    found: list[tuple[int, GenerationId]] = []
+    found: list[GenerationRecord] = []
     for each in store.list(GENERATIONS):
         name = parse_name(each.name)
         if isinstance(name, GenerationName) and name.generation != but:
@@ -88,8 +88,9 @@ def _newest_of_others(store: Store, epoch: int, but: GenerationId) -> Generation
             except ObjectCorrupt:
                 continue  # nobody can say whose it was; the newest that can be read is what is closed
             if record.epoch < epoch:
-                found.append((record.began, name.generation))
-    return max(found)[1] if found else None
+                found.append(record)
+    newest = newest_of(found)
+    return newest.generation if newest is not None else None
 
 
 def _next_names(store: Store, generation: GenerationId) -> Iterator[SegmentName]:

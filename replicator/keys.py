@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt
+from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, StoreUnavailable
 from replicator.core.key_ring import KeyRing, Root, new_ring, unwrap, wrap
 from replicator.core.names import FULL, LEASES, REPOSITORY
 from replicator.core.operator_key import KEY_SIZE, OperatorKey, parse_key, parse_passphrase
@@ -234,9 +234,10 @@ class HeldKeys:
             self._take(unwrap(slot, self._path, self._source.read()), slot)
 
     def ring(self) -> KeyRing | None:
+        """Raises StoreUnavailable while no store could say which one it is."""
         with self._lock:
             if self.configured and self._ring is None:
-                raise KeyRefused(
+                raise StoreUnavailable(
                     "the key ring is not known yet", hint="it is made when the first store answers"
                 )
             return self._ring

@@ -23,7 +23,7 @@ from replicator.core.names import (
     parse_name,
 )
 from replicator.core.position import TXID_MAX, GenerationId
-from replicator.core.records import CHECKSUMMED, DAMAGED, GenerationRecord
+from replicator.core.records import CHECKSUMMED, DAMAGED, GenerationRecord, in_succession
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class GenerationListing:
 
     @property
     def began(self) -> int:
-        """Microseconds; generations are ordered by this."""
+        """Microseconds, by the clock of then."""
         if self.record is not None:
             return self.record.began
         return min((full.time for full in self.fulls), default=0)
@@ -99,8 +99,8 @@ def _runs(logs: Sequence[LogName]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Generations in the order they began. ``strays`` are names that we never write: reported, not used. ``events``:
-    what became of each backup, by its id."""
+    """Generations in the order they followed each other. ``strays`` are names that we never write: reported, not used.
+    ``events``: what became of each backup, by its id."""
 
     generations: tuple[GenerationListing, ...]
     leases: tuple[LeaseName, ...]
@@ -180,6 +180,7 @@ def read_listing(
         )
         for generation, found in collected.items()
     ]
-    generations.sort(key=lambda each: (each.began, each.generation))
+    places = in_succession(each.record for each in generations if each.record is not None)
+    generations.sort(key=lambda each: (*places.get(each.generation, (each.began, 0)), each.generation))
     known_events = {backup: frozenset(found) for backup, found in events.items()}
     return Catalogue(tuple(generations), tuple(sorted(leases)), sizes, tuple(strays), known_events)

@@ -66,11 +66,11 @@ class Holdings:
 
     @cached_property
     def generations(self) -> tuple[Held, ...]:
-        """In the order they began."""
+        """In the order they followed each other; none ends before it began, though the clock was set back."""
         listings = self.catalogue.generations
         following = [listing.began or MICROS_MAX for listing in listings[1:]]
         return tuple(
-            Held(self, listing, ends)
+            Held(self, listing, max(ends, listing.began))
             for listing, ends in zip(listings, [*following, MICROS_MAX], strict=False)
         )
 

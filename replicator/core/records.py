@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -150,6 +150,31 @@ def decode_generation(data: bytes, name: str) -> GenerationRecord:
         if previous is None
         else GenerationId(_get(loaded, name, "previous", str, "[0-9a-f]{16}")),
     )
+
+
+def in_succession(records: Iterable[GenerationRecord]) -> dict[GenerationId, tuple[int, int]]:
+    """What to order generations by: when they began, and each behind the one it followed, whatever the clock said then.
+    The number of those it followed tells between two that began at once."""
+    known = {each.generation: each for each in records}
+    places: dict[GenerationId, tuple[int, int]] = {}
+    for record in known.values():
+        line: dict[GenerationId, GenerationRecord] = {}
+        at: GenerationRecord | None = record
+        while at is not None and at.generation not in places and at.generation not in line:
+            line[at.generation] = at
+            at = known.get(at.previous) if at.previous is not None else None
+        latest, followed = places.get(at.generation, (0, 0)) if at is not None else (0, 0)
+        for each in reversed(line.values()):
+            latest, followed = max(latest, each.began), followed + 1
+            places[each.generation] = latest, followed
+    return places
+
+
+def newest_of(records: Iterable[GenerationRecord]) -> GenerationRecord | None:
+    """The one that goes on, or that was left last."""
+    known = {each.generation: each for each in records}
+    places = in_succession(known.values())
+    return max(known.values(), key=lambda each: (places[each.generation], each.generation), default=None)
 
 
 def decode_lease(data: bytes, name: str) -> LeaseRecord:

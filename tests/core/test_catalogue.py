@@ -1,11 +1,12 @@
 """A listing, understood: what belongs to which generation, and what is not ours."""
 
 import random
+from dataclasses import replace
 
 from replicator.core.catalogue import GenerationListing, Listed, read_listing
 from replicator.core.names import FullName, GenerationName, LeaseName, PackName, SegmentName
 from replicator.core.position import GenerationId
-from replicator.core.records import GenerationRecord
+from replicator.core.records import GenerationRecord, in_succession, newest_of
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -97,3 +98,30 @@ def test_a_record_alone_is_a_generation() -> None:
 
     assert (GenerationListing(NEW, RECORDS[NEW], (), ()),) == catalogue.generations
     assert () == catalogue.strays
+
+
+def test_a_generation_is_newer_than_the_one_before_it_whatever_the_clock_said() -> None:
+    """It was ahead for the first one, and stood still for the third: who asks for the newest gets the fourth."""
+    ids = [GenerationId(f"{number:016x}") for number in (7, 5, 9, 3)]
+    began = [90 * DAY, 5 * DAY, 6 * DAY, 6 * DAY]
+    before = [None, *ids]
+    records = {
+        each: replace(record_of(each, when), previous=previous)
+        for each, when, previous in zip(ids, began, before, strict=False)
+    }
+    names = [Listed(str(GenerationName(each)), 1) for each in sorted(ids)]
+
+    assert ids == [each.generation for each in read_listing(names, records).generations]
+    newest = newest_of(records.values())
+    assert newest is not None
+    assert ids[-1] == newest.generation
+
+
+def test_records_that_follow_each_other_in_a_circle_are_in_some_order() -> None:
+    """Nobody writes them, but whoever may write to a store can."""
+    records = {
+        OLD: replace(RECORDS[OLD], previous=NEW),
+        NEW: replace(RECORDS[NEW], previous=OLD),
+    }
+
+    assert {OLD, NEW} == set(in_succession(records.values()))

@@ -398,7 +398,7 @@ def test_a_ring_is_not_known_before_a_store_answered(tmp_path: Path) -> None:
     keys.open()
     store = MemoryStore()
     for ask in (keys.ring, keys.dedup, lambda: put(store, keys)):
-        with pytest.raises(KeyRefused, match="not known yet"):
+        with pytest.raises(StoreUnavailable, match="not known yet"):
             ask()
 
     assert [] == store.names

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import apsw
 
 from replicator.core.checksum import pages_checksum
-from tests.simulation.kernel import APPLICATION, Kernel
+from tests.simulation.kernel import APPLICATION, JUDGE, Kernel
 
 PAGE_SIZE = 512
 _FRAME = 24
@@ -42,7 +42,8 @@ class History:
         self.commits.append(commit)
         self._by_digest[commit.digest] = self._by_checksum[commit.checksum] = number
         if commit.end is not None:
-            self._by_end[commit.end] = number
+            # A power cut may lead back to a commit: what was captured of it before was the earlier one.
+            self._by_end.setdefault(commit.end, number)
 
     @property
     def newest(self) -> int:
@@ -140,8 +141,8 @@ class Application:
             return True
 
     def look(self) -> Commit:
-        """What SQLite sees now."""
-        with self._kernel.acting(APPLICATION):
+        """What SQLite sees now. Nobody comes in between."""
+        with self._kernel.acting(JUDGE):
             return look(self.main)
 
     def note(self) -> None:

@@ -109,16 +109,22 @@ class Outcome:
 
 
 class Trial:
-    """Goes through a recording, in one folder. *share*: which of how many parts of all states is its own; *rarely*: of
-    the states after a power cut one in so many is tried."""
+    """Goes through a recording, in one folder. *share*: which of how many parts of all states is its own; *kills*,
+    *cuts*: of the states after a kill and after a power cut one in so many is tried."""
 
     def __init__(
-        self, recording: Recording, root: str, *, share: tuple[int, int] = (0, 1), rarely: int = 1
+        self,
+        recording: Recording,
+        root: str,
+        *,
+        share: tuple[int, int] = (0, 1),
+        kills: int = 1,
+        cuts: int = 1,
     ) -> None:
         self._recording = recording
         self._root = root
         self._share = share
-        self._rarely = rarely
+        self._kills, self._cuts = kills, cuts
         self._seen: set[int] = set()
         self._restored: dict[int, dict[Position | None, Restored | None]] = {}
         self._count = 0
@@ -144,7 +150,7 @@ class Trial:
             return
         self._seen.add(key)
         self._count += 1
-        number, every = self._count, 1 if reading is Reading.KILLED else self._rarely
+        number, every = self._count, self._kills if reading is Reading.KILLED else self._cuts
         if number % self._share[1] != self._share[0] or number // self._share[1] % every:
             return
         self.outcome.tried[reading.value] += 1

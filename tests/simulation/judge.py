@@ -21,9 +21,11 @@ from tests.simulation.application import History
 
 @dataclass(slots=True)
 class _Generation:
-    """Numbers of commits. ``full``: of its newest complete full; ``units``: of the newest unit."""
+    """Numbers of commits. ``full``: of its newest complete full; ``units``: of the newest unit. ``first``: the txid of
+    its oldest full, before which nothing can be had."""
 
     full: int | None = None
+    first: int = 0
     units: int = -1
 
 
@@ -77,12 +79,14 @@ class Shipped:
                         each.observed,
                     )
                     for each in unit.entries
+                    if each.txid >= of.first
                 }
             )
 
     def _backup(self, position: Position, checksum: str, observed: int) -> None:
         of = self._of(position.generation)
         number = self.history.number_of_checksum(checksum)
+        of.first = min(of.first, position.txid) if of.full is not None else position.txid
         of.full = max(of.full if of.full is not None else -1, number)
         self._add({position: (number, observed)})
 

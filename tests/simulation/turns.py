@@ -1,13 +1,11 @@
 """Who goes next: steps of all parts in turn, on a clock that moves only when nobody has anything to do.
 
-Alone: a step runs to its end before anybody else moves. In turns: it may be interrupted wherever it waits for a store,
-for a pause to end, or for a lock, and others go on meanwhile; only one moves at a time, so a seed decides everything.
+Here a step runs to its end before anybody else moves; fibers.py has those that are interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 import threading
 import time
@@ -33,13 +31,10 @@ class WorldClock(FakeClock):
 
 
 class Turns:
-    """One queue for the tasks of both loops. *rng*: chooses among those that may go; without one it is the order in
-    which they were due."""
+    """One queue for the tasks of both loops, which go in the order in which they are due."""
 
-    def __init__(self, clock: FakeClock, rng: random.Random | None = None) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.rng = rng
-        self.failure: BaseException | None = None
         self._tasks: list[Task] = []
         self._at_once = 0
         self._last = clock.now()
@@ -81,7 +76,7 @@ class Turns:
         if not due:
             return False
         self._count(now)
-        self._begin(self.rng.choice(due) if self.rng is not None else due[0])
+        self._begin(due[0])
         return True
 
     def advance_to(self, time: float) -> None:
@@ -105,7 +100,14 @@ class Turns:
         if delay is not None:
             self._schedule(task, self.clock.now() + delay)
 
+    def kill(self, *_: str) -> None:
+        """Of whoever is killed; nobody is interrupted here, so nothing is under way."""
+        self.stop()
+
     # --- waiting ---------------------------------------------------------------------------------------
+
+    def pause(self, chance: float | None = None) -> None:
+        """Others may go first, if they ever do."""
 
     def sleep(self, seconds: float) -> None:
         self.clock.advance(max(0.0, seconds))
@@ -137,6 +139,7 @@ class Lock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         me = threading.get_ident()
+        self._turns.pause()
         if self._count and not (self.reentrant and self._holder == me):
             assert self._holder != me, "a lock is taken twice"
             if not blocking:

@@ -50,6 +50,10 @@ class Watcher:
     def disarm(self, path: str) -> None:
         self._wakes.pop(path, None)
 
+    def forget(self) -> None:
+        """Of an agent that is gone."""
+        self._wakes.clear()
+
     def tell(self) -> None:
         for wake in list(self._wakes.values()):
             wake()
@@ -233,20 +237,23 @@ class World:
             follower.cancel()
             self.turns.stop()
             follower.close()
+        self.turns.kill(AGENT)  # whatever closing has woken
         self.follower = None
 
     def abandon(self) -> None:
         """What is left of an agent that was killed: its files and locks are let go of, and nothing is written."""
         self.kernel.dead = True
         follower, self.follower = self.follower, None
+        self.turns.kill(AGENT)
         if follower is not None:
             with self.kernel.acting(AGENT):
                 follower.cancel()
-                self.turns.stop()
                 if follower._follow is not None:
                     follower._follow.database.close()
                 follower._spool.close()
                 follower.state._lock.release()
+        self.watcher.forget()
+        self.turns.kill(AGENT)
         self.kernel.dead = False
 
 

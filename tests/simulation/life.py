@@ -1,0 +1,420 @@
+"""A life of an agent, from a seed: everything that may happen to it happens, at any moment and beside anything else.
+
+Writers, checkpoints and readers of the application, commits whose sync fails, stores in bad weather, kills, power cuts,
+ordinary stops, requests and schedules. After every step the invariants are looked at; now and then, and after every
+crash, the database is restored and compared with what it was after each commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from replicator.core.errors import ReplicatorError
+from replicator.store.folder import FolderStore
+from tests.simulation import judge
+from tests.simulation.application import Application, History
+from tests.simulation.campaign import lay_out
+from tests.simulation.disk import Disk, Reading
+from tests.simulation.fibers import InTurns
+from tests.simulation.invariants import Watch
+from tests.simulation.judge import Shipped
+from tests.simulation.kernel import AGENT, APPLICATION, HERE, JUDGE, Killed
+from tests.simulation.turns import WorldClock
+from tests.simulation.weather import Ledger, Weather, in_weather
+from tests.simulation.workload import BEGINS, DAY, HOUR, LOG_HOURS, SETTINGS, key_source
+from tests.simulation.world import World
+
+STEPS = 1500
+ERRANDS_MAX = 3
+CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN)
+STORES = ("store", "elsewhere")
+
+
+@dataclass(slots=True)
+class Lived:
+    """What happened, counted."""
+
+    steps: int = 0
+    checks: int = 0
+    restored: int = 0
+    commits: int = 0
+    happened: Counter[str] = field(default_factory=Counter)
+
+
+class Life:
+    """Of one seed, below *root*."""
+
+    def __init__(self, seed: int, root: str, *, steps: int = STEPS) -> None:
+        self._root = root
+        self._steps = steps
+        self._seed = seed
+        self._rng = rng = random.Random(f"life/{seed}")
+        self._clock = WorldClock(wall=BEGINS + rng.randrange(30) * round(DAY * 1e6))
+        self._turns = InTurns(self._clock, rng, chance=rng.choice((0.01, 0.05, 0.2)))
+        self._source = key_source(sealed=rng.random() < 0.25)
+        self._urls = rng.choice((STORES, STORES[:1], STORES[1:]))
+        self._weather = {
+            each: Weather(rng, self._turns, ledger=Ledger(self._source.configured)) for each in STORES
+        }
+        self._history = History()
+        self._shipped: dict[str, Shipped] = {}
+        self._watch = Watch()
+        self._lives = 0
+        self._writing = False
+        self._sync_fails = 0.0
+        self._autocheckpoint = self._commits_to_checkpoint = 0
+        self.lived = Lived()
+
+    def run(self) -> Lived:
+        disk = Disk()
+        with in_weather(lambda store: self._weather[os.path.basename(store.url)]):
+            try:
+                while disk := self._between_power_cuts(disk):  # type: ignore[assignment]
+                    lay_out(disk.view(Reading.KILLED), self._root, self._clock.wall())
+            finally:
+                self._turns.close()
+                shutil.rmtree(self._root, ignore_errors=True)
+        self.lived.steps, self.lived.checks = self._turns.steps, self._watch.checks
+        self.lived.commits = self._history.newest
+        return self.lived
+
+    # --- from one power cut to the next ----------------------------------------------------------------
+
+    def _between_power_cuts(self, disk: Disk) -> Disk | None:
+        """What the cut left of the disk; None at the end."""
+        self._lives += 1
+        os.makedirs(self._root, exist_ok=True)
+        self._world = world = World(
+            self._root, disk=disk, clock=self._clock, history=self._history, source=self._source,
+            seed=self._seed * 1000 + self._lives, turns=self._turns,
+            stores=tuple(f"{HERE}/{each}" for each in self._urls),
+            ship_interval=self._rng.choice((0.0, 0.05, 1.0)), **SETTINGS,
+        )  # fmt: skip
+        world.shipped = self._shipped
+        with world.entered():
+            self._prepare(world)
+            self._watch.lost_sight()
+            self._open_application()
+            try:
+                while self._turns.steps < self._steps:
+                    if (left := self._one_thing()) is not None:
+                        return left
+                self._end()
+            finally:
+                self._turns.checked = lambda: None
+                world.kernel.cut = True
+                self._turns.kill(AGENT, APPLICATION)
+                world.kernel.cut = False
+                world.kernel.interrupt = world.kernel.sleep = None
+        return None
+
+    def _prepare(self, world: World) -> None:
+        self._turns.acting = world.kernel.acting
+        self._turns.checked = lambda: self._watch.look(world)
+        world.kernel.on_point = lambda *_: self._turns.pause()
+        world.kernel.interrupt = self._on_io
+        world.kernel.sleep = self._turns.sleep
+
+    def _on_io(self, what: str, path: str) -> None:
+        kernel = self._world.kernel
+        if kernel.actor == JUDGE:
+            return
+        if what != "read" and not path.endswith("-shm"):
+            self._watch.allow(f"{what} of {path} while nobody followed")
+        if kernel.actor == APPLICATION and what in ("write", "sync") and self._rng.random() < 0.3:
+            self._world.watcher.tell()
+        self._turns.pause(None if what != "read" else self._turns.chance / 10)
+        if kernel.actor == APPLICATION and what == "sync" and self._rng.random() < self._sync_fails:
+            self._happens("a sync of the application fails")
+            raise apsw.IOError("its disk is bad")
+
+    def _happens(self, what: str) -> None:
+        self.lived.happened[what] += 1
+
+    # --- one thing -------------------------------------------------------------------------------------
+
+    def _one_thing(self) -> Disk | None:
+        world, rng = self._world, self._rng
+        self._require_well()
+        at = rng.random()
+        if at < 0.80:
+            if not world.go():
+                self._time_goes_by()
+        elif at < 0.93:
+            if self._turns.under_way(APPLICATION) < ERRANDS_MAX:
+                name, errand = rng.choice(self._errands())
+                self._turns.spawn(name, lambda: self._do(name, errand))
+        elif at < 0.97:
+            rng.choice((self._change_weather, self._time_goes_by, self._ask, self._tell))()
+        elif at < 0.976:
+            self._restart()
+        elif at < 0.99:
+            self._require_restorable()
+        elif at < 0.993:
+            return self._cut_power()
+        elif world.follower is None:
+            self._start()
+        return None
+
+    def _time_goes_by(self) -> None:
+        rng = self._rng
+        due = self._turns.next_due
+        if due < self._clock.now() + 30 and rng.random() < 0.9:
+            self._turns.advance_to(due)
+        else:
+            self._clock.advance(
+                rng.choice(
+                    (0.01, 0.01, 0.5, 0.5, 3.0, 3.0, 20.0, 400.0, 900.0, rng.choice((1.0, 1.0, HOUR, DAY)))
+                )
+            )
+
+    def _change_weather(self) -> None:
+        weather, rng = self._weather[self._rng.choice(self._urls)], self._rng
+        weather.bad = rng.choice((0.0, 0.0, 0.05, 0.3))
+        weather.slow = rng.choice((0.0, 0.01, 0.3, 3.0))
+        weather.away = rng.random() < 0.15
+        self._happens("other weather")
+
+    def _tell(self) -> None:
+        self._world.watcher.tell()
+
+    def _ask(self) -> None:
+        kind = self._rng.choice(("full", "incremental", "log", "prune"))
+        if self._world.follower is not None:
+            with contextlib.suppress(ReplicatorError):
+                self._world.follower.ask(kind, {})
+                self._happens(f"a request: {kind}")
+
+    # --- the agent comes and goes ----------------------------------------------------------------------
+
+    def _start(self) -> None:
+        for each in self._weather.values():
+            each.ledger.attempts.clear()
+        self._world.start()
+        self._happens("a start")
+
+    def _restart(self) -> None:
+        """Or one of both, so that time goes by without an agent."""
+        world = self._world
+        if world.follower is None:
+            self._start()
+            return
+        running = world.follower.state.generation
+        if self._rng.random() < 0.6:
+            world.abandon()
+            self._happens("a kill")
+        else:
+            world.stop(settle=self._rng.random() < 0.2)
+            self._happens("a stop")
+        self._watch.lost_sight()
+        if running is None or running.base_checksum is None:
+            self._watch.allow("no full was complete, so what came next cannot be told from a gap")
+        if self._rng.random() < 0.6:
+            self._start()
+
+    def _cut_power(self) -> Disk:
+        """Whoever was doing something does nothing more, and what was not synced is gone."""
+        world, kernel = self._world, self._world.kernel
+        self._require_model()
+        reading = self._rng.choice(CUTS)
+        view = kernel.disk.view(reading)
+        elsewhere = {
+            name: each for name, each in kernel.disk.view(Reading.KILLED).items() if _is_elsewhere(name)
+        }
+        view = {name: each for name, each in view.items() if not _is_elsewhere(name)} | elsewhere
+        self._happens(f"a power cut, {reading.value}")
+        kernel.cut = kernel.dead = True
+        self._turns.kill(AGENT, APPLICATION)
+        world.abandon()
+        kernel.cut = False
+        self._writing = False
+        self._watch.power_cut()
+        return Disk.of(view)
+
+    # --- the application -------------------------------------------------------------------------------
+
+    def _open_application(self) -> None:
+        """As after a crash, of it or of the machine: a commit that was under way may have become one."""
+        self._app = Application(self._world.database, self._world.kernel, self._history, seed=self._seed)
+        if self._history.newest < 0:
+            self._app.create(self._rng.choice((5, 40)))
+            self._start()
+            return
+        found = self._app.look()
+        number = self._history.number_of(found.digest)
+        if number is None or number != self._history.newest:
+            assert number is not None or self._under_way, "the database itself is as it never was"
+            self._history.add(found)
+
+    _under_way = True
+
+    def _do(self, name: str, errand: Callable[[], object]) -> None:
+        try:
+            errand()
+            self._happens(name)
+        except (apsw.BusyError, apsw.LockedError):
+            self._happens("an errand met a lock")
+        except apsw.IOError:
+            pass
+
+    def _errands(self) -> list[tuple[str, Callable[[], object]]]:
+        app = self._app
+        return [
+            ("a commit", self._writer(app.write)),
+            ("an update", self._writer(app.update)),
+            ("some commits", self._writer(lambda: app.write(3))),
+            ("large commits", self._writer(lambda: app.write(2, size=700))),
+            ("a bulk load", self._writer(lambda: app.write_much(self._rng.choice((4, 20))))),
+            ("a deletion", self._writer(self._delete)),
+            ("a rollback", self._writer(self._rollback)),
+            ("a VACUUM", self._writer(lambda: app.change("VACUUM"))),
+            ("other settings", self._writer(self._settings)),
+            *((f"a {mode} checkpoint", lambda mode=mode: self._checkpoint(mode)) for mode in
+              ("PASSIVE", "FULL", "RESTART", "TRUNCATE")),
+            ("a reader", self._read),
+        ]  # fmt: skip
+
+    def _writer(self, work: Callable[[], object]) -> Callable[[], None]:
+        """One at a time, so that it is known which commit is which."""
+
+        def write() -> None:
+            if self._writing:
+                return
+            self._writing = True
+            try:
+                work()
+                self._commits_to_checkpoint -= 1
+                if self._autocheckpoint and self._commits_to_checkpoint <= 0:
+                    # SQLite would do it within the commit, before anybody could say which commit it was.
+                    self._commits_to_checkpoint = self._autocheckpoint
+                    self._app.checkpoint("PASSIVE")
+            except BaseException:
+                with contextlib.suppress(apsw.Error, Killed):
+                    if self._app.main.in_transaction:
+                        self._app.execute("ROLLBACK")
+                raise
+            finally:
+                self._writing = False
+
+        return write
+
+    def _delete(self) -> None:
+        self._app.commit(lambda: self._app.execute("DELETE FROM t WHERE id > 30 AND id % 2"))
+
+    def _rollback(self) -> None:
+        app = self._app
+        app.execute("BEGIN IMMEDIATE")
+        for _ in range(self._rng.choice((1, 40))):
+            app.insert(600)
+        app.execute("ROLLBACK")
+
+    def _settings(self) -> None:
+        app, rng = self._app, self._rng
+        self._sync_fails = rng.choice((0.0, 0.0, 0.05))
+        app.execute(f"PRAGMA synchronous={rng.choice(('FULL', 'NORMAL'))}")
+        app.execute(f"PRAGMA cache_size={rng.choice((2, 2000))}")
+        app.execute(f"PRAGMA journal_size_limit={rng.choice((-1, 0, 20_000))}")
+        self._autocheckpoint = rng.choice((0, 0, 1, 4))
+
+    def _checkpoint(self, mode: str) -> None:
+        with self._connection() as connection:
+            if not self._app.checkpoint(mode, connection):
+                self._happens("a checkpoint met a lock")
+
+    def _read(self) -> None:
+        with self._connection() as connection:
+            connection.execute("BEGIN").fetchall()
+            connection.execute("SELECT count(*) FROM t").fetchall()
+            self._turns.sleep(self._rng.choice((0.0, 0.1, 5.0)))
+            connection.execute("ROLLBACK").fetchall()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Any:
+        """One more, which leaves the log alone when it closes."""
+        connection = apsw.Connection(self._world.database)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.wal_autocheckpoint(0)
+            yield connection
+        finally:
+            with contextlib.suppress(apsw.Error, Killed):
+                connection.close(True)
+
+    # --- what must be true -----------------------------------------------------------------------------
+
+    def _require_restorable(self) -> None:
+        """From every store: not older than what it acknowledged, and exactly some commit; and one more point of those
+        that are promised."""
+        for name in self._urls:
+            self._require_restorable_from(name)
+
+    def _require_restorable_from(self, name: str, *, newest: str | None = None) -> None:
+        root = self._world.kernel.root
+        store = FolderStore(os.path.join(root, name))
+        shipped = next((each for url, each in self._shipped.items() if url.endswith("/" + name)), None)
+        if shipped is not None:
+            shipped.expire(self._clock.wall() - round(LOG_HOURS * HOUR * 1e6))
+        floor = shipped.floor if shipped is not None else None
+        with self._world.kernel.acting(JUDGE):
+            found = judge.restore(store, os.path.join(root, "out"), self._source)
+            self.lived.restored += 1
+            if found is None:
+                assert floor is None, f"nothing to restore from {name}, and commit {floor} was acknowledged"
+                return
+            number = self._history.number_of(found.digest)
+            assert number is not None, f"{found.position} from {name} is no commit"
+            assert (floor or 0) <= number, f"commit {number} came out of {name}, and {floor} was acknowledged"
+            assert newest in (None, found.digest), f"commit {number} came out of {name} at the end"
+            if shipped is None or not shipped.points:
+                return
+            position = self._rng.choice(list(shipped.points))
+            wanted, _ = shipped.points[position]
+            target = judge.Target(txid=position.txid, generation=position.generation)
+            other = judge.restore(store, os.path.join(root, "out"), self._source, target)
+            self.lived.restored += 1
+        assert other is not None, f"{position}, which is promised, cannot be had from {name}"
+        digest = self._history.commits[wanted].digest
+        assert other.digest == digest, (
+            f"{position} from {name} is {self._history.number_of(other.digest)}, not {wanted}"
+        )
+
+    def _require_well(self) -> None:
+        self._world.require_well()
+        for each in self._weather.values():
+            assert not each.wrong, each.wrong
+
+    def _require_model(self) -> None:
+        wrong = self._world.kernel.differences()
+        assert not wrong, wrong
+
+    def _end(self) -> None:
+        """In good weather everything comes to rest, and every store has everything."""
+        world = self._world
+        for each in self._weather.values():
+            each.bad = each.slow = 0.0
+            each.away = False
+        self._sync_fails = 0.0
+        if world.follower is None:
+            self._start()
+        self._turns._drive_until(lambda: not self._turns.under_way(APPLICATION), 600)
+        world.settle(3600)
+        for name in self._urls:
+            self._require_restorable_from(name, newest=self._app.look().digest)
+        world.stop()
+        self._app.close()
+        self._require_well()
+        self._require_model()
+
+
+def _is_elsewhere(path: str) -> bool:
+    """On another machine, whose power is not cut."""
+    return path.partition("/")[0] == STORES[1]
