@@ -36,7 +36,7 @@ soak: $(TEST_STAMP) ## the tests that take minutes or hours
 	@$(BIN)/python -m pytest -m slow --timeout 0 $(ARGS)
 
 damage: $(TEST_STAMP) ## write docs/DAMAGE.md: what becomes of every kind of damage
-	@$(BIN)/python -m tests.support.damage
+	@$(BIN)/python -m tests.support.damage_table
 
 SECONDS = 60
 fuzz: $(TEST_STAMP) ## feed every parser with what nobody wrote, for SECONDS=60
