@@ -44,7 +44,7 @@ simulate: $(TEST_STAMP) ## lives from seeds, every invariant after every step: S
 	@$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 damage: $(TEST_STAMP) ## write docs/DAMAGE.md: what becomes of every kind of damage
-	@$(BIN)/python -m tests.support.damage
+	@$(BIN)/python -m tests.support.damage_table
 
 SECONDS = 60
 fuzz: $(TEST_STAMP) ## feed every parser with what nobody wrote, for SECONDS=60

@@ -121,8 +121,9 @@ class Follow:
 
     @property
     def settled_in(self) -> bool:
-        """Whether the database is followed, or is one to wait for; not while a first error has its grace."""
-        return self.capture is not None or self._waits
+        """Whether the database is followed, or is one to wait for; not while a first error has its grace. Where our own
+        disk is full nobody knows how long that lasts, and an application that starts after us does not wait for it."""
+        return self.capture is not None or self._waits or self._cannot
 
     def woken(self) -> None:
         """An event came: look closely for a while."""

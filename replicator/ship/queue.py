@@ -128,23 +128,30 @@ class Ship:
         try:
             return self._step(now)
         except (StoreError, ObjectCorrupt, FormatTooNew) as exc:
-            if self._enlisted and isinstance(exc, (ObjectCorrupt, FormatTooNew)):
-                if self._damage == str(exc):
-                    if isinstance(exc, FormatTooNew):
-                        raise
-                    # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
-                    self._lapse(f"{self._store.url} holds a damaged object: {exc}")
-                    self._damage, self._ready = "", True
-                    return 0.0
-                # It may have been damaged on the way: read once more.
-                self._damage = str(exc)
-            delay = self._retries.failed(exc, now)
-            # It may come back emptied, or as another one: asked anew, it says what it still has.
-            self._enlisted = self._ready = False
-            self._announced.clear()
-            self.trouble = exc
-            self._tell(exc)
-            return delay
+            try:
+                return self._failed(exc, now)
+            except StoreError as ours:
+                # What is to be done about it needs our own disk, and that has trouble, too.
+                return self._retries.failed(ours, now)
+
+    def _failed(self, exc: ReplicatorError, now: float) -> float:
+        if self._enlisted and isinstance(exc, (ObjectCorrupt, FormatTooNew)):
+            if self._damage == str(exc):
+                if isinstance(exc, FormatTooNew):
+                    raise exc
+                # What lies there cannot be put again, nor built upon; a full backup makes a new beginning.
+                self._lapse(f"{self._store.url} holds a damaged object: {exc}")
+                self._damage, self._ready = "", True
+                return 0.0
+            # It may have been damaged on the way: read once more.
+            self._damage = str(exc)
+        delay = self._retries.failed(exc, now)
+        # It may come back emptied, or as another one: asked anew, it says what it still has.
+        self._enlisted = self._ready = False
+        self._announced.clear()
+        self.trouble = exc
+        self._tell(exc)
+        return delay
 
     def close(self) -> None:
         """Write down how far the store is."""
@@ -312,11 +319,9 @@ class Ship:
         """Ask the store how far it is, and find that in the spool; a queue with a hole in it has lapsed."""
         newest = self._newest(running)
         memory = self._memory.load()
-        place = (
-            None
-            if memory.lapsed
-            else place_behind(self._spool, newest.unit, running, self._newest, self._store.url)
-        )
+        place = None
+        if not memory.lapsed:
+            place = place_behind(self._spool, newest.unit, running, self._newest, self._store.url)
         known = self._state.generation
         if newest.fulls and known is not None and known.base_checksum is None:
             # We were stopped when that full had just been put.
@@ -380,11 +385,9 @@ class Ship:
         with self._lock:
             place = self._place
         if place is not None:
-            self._marks.store(
-                self._store.url,
-                spool_bytes=self._spool.bytes_from(place),
-                oldest_unshipped=self._oldest_from(place),
-            )
+            self._marks.store(self._store.url, spool_bytes=self._spool.bytes_from(place))
+            with contextlib.suppress(StoreError):  # without a descriptor to be had, neither can be read
+                self._marks.store(self._store.url, oldest_unshipped=self._oldest_from(place))
         if place is not None or self._reserved is not None:  # else it keeps saying that the queue was dropped
             self._marks.error(LastError(self._clock.wall(), self._store.url, str(exc), exc.hint))
 

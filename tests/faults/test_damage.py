@@ -18,21 +18,15 @@ from replicator.restore import Target
 from replicator.verify import Report
 from tests.support.damage import (
     DAMAGES,
-    PLAIN,
-    SEALED,
-    TABLE,
-    UNSEEN,
-    Row,
     Victim,
     damaged,
     examine,
     looked_at,
     opened,
-    read_table,
     restored,
-    row_of,
     victims,
 )
+from tests.support.damage_table import PLAIN, SEALED, TABLE, UNSEEN, Row, read_table, row_of
 from tests.support.specimen import Specimen, build
 
 VARIETIES = (PLAIN, SEALED)

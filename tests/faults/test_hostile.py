@@ -1,137 +1,46 @@
-"""Hostile neighbours on real files, the agent killed at random: what is restored is what was committed.
+"""Hostile neighbours on real files, anybody killed or stopped at random: what is restored is what was committed.
 
 Several processes commit, roll back, VACUUM, spill, close, read long and fire every checkpoint mode with every
 setting, while the agent follows. Live snapshots, taken by a reader of their own, are the oracle: each must be
-found as a restore point byte by byte, unless the agent was away just then.
+found as a restore point byte by byte, unless the agent was away just then. And every commit that was acknowledged
+is counted: what the store holds at any moment has all that were before its newest one.
 """
 
-import hashlib
-import os
-import random
+from __future__ import annotations
+
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from replicator.core.errors import TargetUnreachable
-from replicator.repository import Repository, newest_point, read_repository
-from replicator.restore import RestoreOptions, Target, choose, restore_chosen
-from replicator.store import open_store
+from replicator.core.position import Position
+from replicator.repository import Repository
 from tests.support import oracle
+from tests.support.scene import Process, Scene, digest_of
+from tests.support.soaking import seeds
+from tests.support.upheavals import UPHEAVALS, keep_older
 
 SECONDS = 4.0
 
 
-class Scene:
-    def __init__(self, folder: Path, seed: int, seconds: float = SECONDS) -> None:
-        self.folder = folder
-        self.seconds = seconds
-        self.rng = random.Random(seed)
-        self.seed = seed
-        self.database = str(folder / "app.db")
-        self.store = str(folder / "store")
-        self._outputs = 0
-        create = (
-            f"from tests.support.hostile import create_hostile; create_hostile({self.database!r}, {seed})"
-        )
-        subprocess.run([sys.executable, "-c", create], check=True)
-
-    def agent(self, *more: str) -> "subprocess.Popen[bytes]":
-        interval = str(self.rng.choice([0, 0.005, 0.05, 0.5]))
-        command = [sys.executable, "-m", "tests.support.agent_process", self.database, self.store]
-        with open(self.folder / "agent.log", "ab") as log:
-            agent = subprocess.Popen(
-                [*command, "--interval", interval, "--every-commit", *more],
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        with agent.stdout as ready:  # type: ignore[union-attr]
-            ready.readline()  # follows from here on
-        return agent
-
-    def neighbours(self) -> list["subprocess.Popen[bytes]"]:
-        roles = ["mixed", "mixed", "writer", "checkpointer"]
-        command = [
-            sys.executable,
-            "-m",
-            "tests.support.hostile",
-            self.database,
-            "--seconds",
-            str(self.seconds),
-        ]
-        return [
-            subprocess.Popen(
-                [*command, "--seed", str(self.seed * 10 + number), "--writer", str(number), "--role", role],
-                stdout=subprocess.DEVNULL,
-            )
-            for number, role in enumerate(roles, 1)
-        ]
-
-    def restored(self, repository: Repository, **target: object) -> str:
-        self._outputs += 1
-        output = str(self.folder / f"out{self._outputs}.db")
-        restore_chosen(
-            repository,
-            choose(repository, Target(**target)),
-            output,
-            RestoreOptions(verify="quick"),  # type: ignore[arg-type]
-        )
-        return output
-
-    def has(self, repository: Repository, snapshot: oracle.Snapshot) -> bool | None:
-        """Whether some restore point is *snapshot*; None where it lies outside all that was followed."""
-        wanted = sum(snapshot.ledger.values())
-        inside = False
-        for listing in repository.catalogue.generations:
-            if not listing.fulls:
-                continue
-            low, high = listing.fulls[0].txid, newest_point(repository, listing).position.txid
-            ends = [self._total(repository, listing.generation, txid)[0] for txid in (low, high)]
-            inside = inside or ends[0] < wanted < ends[1]
-            while low < high:
-                middle = (low + high) // 2
-                total, _ = self._total(repository, listing.generation, middle)
-                low, high = (middle + 1, high) if total < wanted else (low, middle)
-            # Commits that are not in the ledger follow each other for as long as they like.
-            for txid in range(low, newest_point(repository, listing).position.txid + 1):
-                total, digest = self._total(repository, listing.generation, txid)
-                if digest == snapshot.digest:
-                    return True
-                if total > wanted or total < 0:
-                    break
-        return False if inside else None
-
-    def _total(self, repository: Repository, generation: str, txid: int) -> tuple[int, str]:
-        try:
-            path = self.restored(repository, txid=txid, generation=generation)
-        except TargetUnreachable:
-            return -1, ""
-        total = sum(oracle.ledger(path).values())
-        digest = _digest(path)
-        os.unlink(path)
-        return total, digest
+def wait(process: Process, seconds: float) -> None:
+    """As long as that, unless it ends."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+    pytest.fail(f"{process.args!r} ended with {process.returncode}")
 
 
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
-
-
-def _run(scene: Scene, *, kill: bool) -> tuple[Repository, list[oracle.Snapshot]]:
-    neighbours = scene.neighbours()
+def run(scene: Scene, seconds: float, *, kill: bool) -> tuple[Repository, list[oracle.Snapshot]]:
+    neighbours = scene.neighbours(seconds)
     agent = scene.agent()  # in the midst of it: its first full backup is made of a database that changes
     snapshots: list[oracle.Snapshot] = []
-    deadline = time.monotonic() + scene.seconds
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        try:
-            agent.wait(scene.rng.random())
-        except subprocess.TimeoutExpired:
-            pass
-        else:
-            pytest.fail(f"the agent ended: {(scene.folder / 'agent.log').read_text()[-2000:]}")
+        wait(agent, scene.rng.random())
         if kill and snapshots and scene.rng.random() < 0.5:
             agent.send_signal(scene.rng.choice([signal.SIGKILL, signal.SIGTERM]))
             agent.wait()
@@ -140,46 +49,133 @@ def _run(scene: Scene, *, kill: bool) -> tuple[Repository, list[oracle.Snapshot]
             snapshots.append(
                 oracle.snapshot_at_rest(scene.database, str(scene.folder / f"snapshot{len(snapshots)}"))
             )
+        else:
+            scene.look()
     assert snapshots
     assert [0] * len(neighbours) == [each.wait(60) for each in neighbours]
+    settle(scene, agent)
+    return scene.repository(), snapshots
+
+
+def settle(scene: Scene, agent: Process) -> None:
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(60) == 0, (scene.folder / "agent.log").read_text()[-2000:]
-    assert scene.agent("--once").wait(60) == 0, (scene.folder / "agent.log").read_text()[-2000:]
-    return read_repository(open_store(scene.store)), snapshots
+    assert agent.wait(60) == 0, scene.said()
+    assert scene.agent("--once").wait(60) == 0, scene.said()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def assert_the_end(scene: Scene) -> None:
+    final = oracle.snapshot_at_rest(scene.database, str(scene.folder / "final"))
+    path = scene.restored(scene.repository()).path
+    assert final.digest == digest_of(path)
+    scene.assert_all_acknowledged(path)
+
+
+@pytest.mark.parametrize("seed", seeds(1, 2, 3, 4, 5))
 def test_s13_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed: int) -> None:
     """With the agent alive throughout there is one generation, and every snapshot is a restore point in it."""
     scene = Scene(tmp_path, seed)
-    repository, snapshots = _run(scene, kill=False)
-    final = oracle.snapshot_at_rest(scene.database, str(tmp_path / "final"))
+    repository, snapshots = run(scene, SECONDS, kill=False)
 
     assert 1 == len(repository.catalogue.generations)
-    assert final.digest == _digest(scene.restored(repository))
+    assert_the_end(scene)
     found = [scene.has(repository, each) for each in snapshots]
     assert False not in found  # None was before the first full backup was complete
     assert True in found
 
 
-@pytest.mark.parametrize("seed", [11, 12, 13, 14, 15])
+@pytest.mark.parametrize("seed", seeds(11, 12, 13, 14, 15))
 def test_s95_a_killed_agent_loses_nothing_that_it_followed(tmp_path: Path, seed: int) -> None:
     """SIGKILL and SIGTERM at random: the end is restored exactly, and so is every snapshot that was followed."""
     scene = Scene(tmp_path, seed)
-    repository, snapshots = _run(scene, kill=True)
-    final = oracle.snapshot_at_rest(scene.database, str(tmp_path / "final"))
+    repository, snapshots = run(scene, SECONDS, kill=True)
 
-    assert final.digest == _digest(scene.restored(repository))
+    assert_the_end(scene)
     assert False not in [scene.has(repository, each) for each in snapshots]  # None lay in a gap
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 160))
-def test_the_same_for_longer_and_for_many_more(tmp_path: Path, seed: int) -> None:
-    """The campaign at full size: every page size, kills in every other run."""
-    scene = Scene(tmp_path, seed, seconds=30.0)
-    repository, snapshots = _run(scene, kill=seed % 2 == 1)
-    final = oracle.snapshot_at_rest(scene.database, str(tmp_path / "final"))
+def molest(scene: Scene, agent: Process, ends: float) -> Process:
+    """Somebody is killed, and another comes in his place; or stands still for a moment, in the middle of anything."""
+    whom = scene.rng.choice(list(scene.living))
+    stopped = scene.rng.choice([agent, scene.living[whom]])
+    deed = scene.rng.randrange(4)
+    if deed == 0:
+        scene.living[whom].send_signal(signal.SIGKILL)
+        scene.living[whom].wait()
+        scene.neighbour(whom, ends - time.monotonic())
+    elif deed == 1:
+        agent.send_signal(signal.SIGKILL)
+        agent.wait()
+        return scene.agent()
+    elif deed == 2:
+        stopped.send_signal(signal.SIGSTOP)
+        wait(stopped, scene.rng.choice([0.01, 0.2, 1.0]))
+        stopped.send_signal(signal.SIGCONT)
+    else:
+        scene.look()
+    return agent
 
-    assert final.digest == _digest(scene.restored(repository))
-    assert False not in [scene.has(repository, each) for each in snapshots]
+
+def molested(scene: Scene, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    scene.neighbours(seconds)
+    agent = scene.agent()
+    while (left := ends - time.monotonic()) > 0:
+        wait(agent, min(left, 0.3 * scene.rng.random()))
+        agent = molest(scene, agent, ends + 0.1)
+    scene.end_neighbours()
+    settle(scene, agent)
+    assert_the_end(scene)
+
+
+@pytest.mark.parametrize("seed", seeds(21, 22))
+def test_anybody_is_killed_or_stands_still(tmp_path: Path, seed: int) -> None:
+    """The agent or one of five neighbours, at any moment; looks at the store between. Not one acknowledged commit is
+    missing before the newest one of a look, and none at all in the end."""
+    molested(Scene(tmp_path, seed, roles=("mixed", "mixed", "writer", "checkpointer", "sitter")), 6.0)
+
+
+def overturn(scene: Scene, seconds: float) -> None:
+    """Neighbours, an end, an upheaval; again and again, until each of them was."""
+    agent = scene.agent()
+    known: list[tuple[str, oracle.Snapshot, Position]] = []
+    scene.until_shipped()
+    keep_older(scene)
+    for upheaval in scene.rng.sample(UPHEAVALS, len(UPHEAVALS)):
+        scene.neighbours(60.0)
+        wait(agent, seconds)
+        scene.end_neighbours(kill=scene.rng.random() < 0.5)
+        known.append((upheaval.__name__, *scene.until_shipped()))
+        agent = upheaval(scene, agent)
+        scene.until_shipped()
+    scene.neighbours(60.0)
+    wait(agent, seconds)
+    scene.end_neighbours()
+    settle(scene, agent)
+    assert_the_end(scene)
+    repository = scene.repository()
+    for name, snapshot, position in known:
+        there = scene.restored(repository, txid=position.txid, generation=position.generation)
+        assert snapshot.digest == digest_of(there.path), name
+
+
+@pytest.mark.parametrize("seed", seeds(31))
+def test_a_database_that_is_exchanged_is_followed_on_and_what_was_stays(tmp_path: Path, seed: int) -> None:
+    """Deleted and made anew, an older copy put back by `mv` and by `cp`, mode and page size changed, with the agent
+    there and away: what comes is restored, and what was before each of them can still be."""
+    overturn(Scene(tmp_path, seed), 0.7)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", seeds(*range(100, 160)))
+def test_the_same_for_longer_and_for_many_more(tmp_path: Path, seed: int) -> None:
+    """The campaign at full size: every page size, and each of the four in turn."""
+    scene = Scene(tmp_path, seed)
+    if seed % 4 == 2:
+        molested(scene, 30.0)
+    elif seed % 4 == 3:
+        overturn(scene, 4.0)
+    else:
+        repository, snapshots = run(scene, 30.0, kill=seed % 4 == 1)
+        assert_the_end(scene)
+        assert False not in [scene.has(repository, each) for each in snapshots]

@@ -24,7 +24,7 @@ from replicator.ship import retries
 from replicator.store import connect
 from tests.support import oracle
 from tests.support.app import App
-from tests.support.mounts import in_own_mounts, needs_mount, run
+from tests.support.mounts import fill, in_own_mounts, needs_loop, needs_mount, run
 
 SETTLED_SECONDS = 60.0
 Harm = Callable[[Path], contextlib.AbstractContextManager[None]]
@@ -148,7 +148,7 @@ def until_told(agent: Agent, app: App, *hints: str, size: int = 100) -> str:
     raise AssertionError(f"status says {said!r}, wanted {hints!r}")
 
 
-@needs_mount
+@needs_loop
 def test_a_disk_that_fails_is_told_and_caught_up_when_it_is_mended(tmp_path: Path) -> None:
     """EIO of a real file system: what was not durable there is not called shipped."""
     in_own_mounts(break_a_disk, tmp_path)
@@ -187,12 +187,6 @@ def break_a_disk(folder: Path) -> None:
     assert said
     assert snapshot.error is None
     assert oracle.database_digest(database) == oracle.database_digest(folder / "out.db")
-
-
-def fill(path: Path) -> None:
-    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(1 << 16))
 
 
 def unmount(folder: Path) -> None:

@@ -3,10 +3,14 @@
 import argparse
 import functools
 import logging
+import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 
+from replicator import pulse, spool
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig, values
 from replicator.core.checkpoint_policy import CheckpointLimits
@@ -22,6 +26,13 @@ def main() -> int:
     parser.add_argument("--spool-bytes", type=int, default=1 << 30)
     parser.add_argument("--barrier", default="auto")
     parser.add_argument("--every-commit", action="store_true", help="no merging of commits under overload")
+    parser.add_argument("--state")
+    parser.add_argument("--take-over", action="store_true")
+    parser.add_argument("--log-interval", type=float, default=900.0)
+    parser.add_argument("--pause", type=float, help="what counts as having stood still, in seconds")
+    parser.add_argument(
+        "--sync-seconds", type=float, default=0.0, help="a disk that takes so long for every fsync"
+    )
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()
@@ -34,14 +45,21 @@ def main() -> int:
     if given.every_commit:
         # No setting: an operator has no use for a log without bound. A test that looks for every commit has.
         values.CheckpointLimits = functools.partial(CheckpointLimits, coalesce_bytes=1 << 60)  # type: ignore
+    if given.pause is not None:
+        pulse.PAUSE_SECONDS = given.pause
+    if given.sync_seconds:
+        make_slow(given.sync_seconds)
     agent = Agent(
         [
             DatabaseConfig(
                 given.database,
                 tuple(given.store),
+                state=given.state,
                 ship_interval=given.interval,
                 spool_bytes_max=given.spool_bytes,
                 barrier=given.barrier == "auto",
+                log_interval=given.log_interval,
+                take_over=given.take_over,
             )
         ]
     )
@@ -60,6 +78,19 @@ def main() -> int:
         print(f"error: {type(exc).__name__}: {exc}", file=sys.stderr)
         return exc.exit_code
     return 0
+
+
+def make_slow(seconds: float) -> None:
+    """Every fsync of ours takes *seconds*: the one thing that a slow disk does to a program that waits for it."""
+    for name in ("fsync", "fdatasync"):
+        usual = getattr(os, name)
+
+        def slow(fd: int, usual: Callable[[int], None] = usual) -> None:
+            time.sleep(seconds)
+            usual(fd)
+
+        setattr(os, name, slow)
+    spool._sync_content = os.fdatasync
 
 
 class _Formatter(logging.Formatter):

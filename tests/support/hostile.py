@@ -1,6 +1,6 @@
 """A hostile neighbour: a process that does to one database everything an application may do, from a seed.
 
-    python -m tests.support.hostile DB --seed S --seconds T [--role mixed|writer|checkpointer|reader]
+    python -m tests.support.hostile DB --seed S --seconds T [--role mixed|writer|checkpointer|reader|sitter]
 
 It uses the standard library's SQLite and so must never run in a process that has the agent's SQLite open on
 the same file. Several of them work on one database; each keeps to its own tables for ALTER and DROP.
@@ -13,150 +13,23 @@ the database or this program is broken.
 """
 
 import argparse
-import contextlib
 import json
-import os
-import random
 import signal
-import sqlite3
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PAGE_SIZES = tuple(1 << bits for bits in range(9, 17))
-AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
+from tests.support.neighbour import AUTO_VACUUM, Neighbour, Rollback, create_hostile
+
+__all__ = ["create_hostile"]
+
 # A huge transaction has to outgrow the cache of ten pages, but a minute of them must fit a small disk.
 HUGE_BYTES = 1_000_000
-DATABASE_BYTES_MAX = 24_000_000
 # Mostly short: if some reader were always there, the log would never be reset, which is half the hostility.
 READ_SECONDS = (0.001, 0.01, 0.01, 0.03, 0.1, 0.1, 0.3, 1.5)
-EXPECTED_ERRORS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-
-SCHEMA = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS ledger (writer INTEGER PRIMARY KEY, counter INTEGER NOT NULL, at INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS wild (id INTEGER PRIMARY KEY, owner INTEGER, number INTEGER, body BLOB);
-CREATE INDEX IF NOT EXISTS wild_by_number ON wild(number);
-CREATE TABLE IF NOT EXISTS wild_keyed (key TEXT PRIMARY KEY, body BLOB) WITHOUT ROWID;
-CREATE VIRTUAL TABLE IF NOT EXISTS wild_text USING fts5(body);
-COMMIT;
-"""
-LEDGER = (
-    "INSERT INTO ledger VALUES (?, ?, ?)"
-    " ON CONFLICT (writer) DO UPDATE SET counter = excluded.counter, at = excluded.at"
-)
-INSERT = "INSERT INTO wild (owner, number, body) VALUES (?, ?, ?)"
+SIT_SECONDS = (3.0, 6.0, 12.0)
 RANGE = " WHERE id BETWEEN ? AND ?"
-
-
-class Rollback(Exception):
-    """Raised by work that wants its transaction undone."""
-
-
-def create_hostile(path: str | Path, seed: int, *, page_size: int = 0, auto_vacuum: str = "") -> None:
-    """Create the tables, in a new file or beside what a database already holds; then close it.
-
-    A new file gets the page size and auto_vacuum given, else ones chosen by *seed*.
-    """
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        prepare(conn, seed, page_size, auto_vacuum)
-
-
-def prepare(conn: sqlite3.Connection, seed: int, page_size: int, auto_vacuum: str) -> None:
-    rng = random.Random(f"create/{seed}")
-    chosen_size, chosen_vacuum = rng.choice(PAGE_SIZES), rng.choice(AUTO_VACUUM)
-    conn.execute("PRAGMA busy_timeout = 30000")
-    conn.execute(f"PRAGMA page_size = {page_size or chosen_size:d}")
-    conn.execute(f"PRAGMA auto_vacuum = {auto_vacuum or chosen_vacuum}")
-    conn.execute("PRAGMA journal_mode = WAL")
-    conn.executescript(SCHEMA)
-
-
-class Neighbour:
-    """One process's connections and its place in the ledger; what it may do are the functions below."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.path: Path = options.db
-        self.writer: int = options.seed if options.writer is None else options.writer
-        self.rng = random.Random(f"hostile/{options.seed}/{self.writer}")
-        self.acks = os.open(options.acks, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if options.acks else None
-        self.done: Counter[str] = Counter()
-        self.conn = self.connect()
-        # On this connection: to open and close one beforehand would delete the log a killed neighbour left.
-        prepare(self.conn, options.seed, options.page_size, options.auto_vacuum)
-        self.page_size: int = self.conn.execute("PRAGMA page_size").fetchone()[0]
-        found = self.conn.execute("SELECT counter FROM ledger WHERE writer = ?", (self.writer,)).fetchone()
-        self.counter: int = found[0] if found else 0
-        self.reader: sqlite3.Connection | None = None
-        self.reader_ends = 0.0
-
-    def connect(self) -> sqlite3.Connection:
-        # Patient for the first read only: it may have to rebuild the wal-index, or wait for a last close.
-        conn = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        conn.execute(f"PRAGMA busy_timeout = {self.rng.choice((50, 1000, 5000))}")
-        return conn
-
-    @contextlib.contextmanager
-    def expected(self) -> Iterator[None]:
-        """Count the errors that many processes on one file may cause each other, and go on after them."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in EXPECTED_ERRORS:
-                raise
-            self.done["busy"] += 1
-
-    def commit(self, work: Callable[[], object], *, begin: str = "BEGIN IMMEDIATE") -> None:
-        """Run *work* and the ledger in one transaction; acknowledge it. Busy and `Rollback` undo both."""
-        try:
-            with self.expected():
-                self.conn.execute(begin)
-                work()
-                self.conn.execute(LEDGER, (self.writer, self.counter + 1, time.time_ns() // 1000))
-                self.conn.execute("COMMIT")
-                self.counter += 1
-                self.done["commits"] += 1
-                if self.acks is not None:
-                    os.write(self.acks, b"%d %d %d\n" % (self.writer, self.counter, time.time_ns() // 1000))
-        except Rollback:
-            self.done["rollbacks"] += 1
-        finally:
-            if self.conn.in_transaction:
-                self.conn.execute("ROLLBACK")
-
-    def blob(self, least: int, most: int) -> bytes:
-        """Bytes that compress about as badly as real rows do: half noise, half repetition."""
-        size = self.rng.randint(least, most)
-        return self.rng.randbytes(size // 2) + b"once upon a row " * (size // 32)
-
-    def insert(self, rows: int, least: int, most: int) -> None:
-        for _ in range(rows):
-            self.conn.execute(INSERT, (self.writer, self.rng.randrange(10_000), self.blob(least, most)))
-
-    def span(self, share: float) -> tuple[int, int]:
-        low, high = self.conn.execute("SELECT ifnull(min(id), 1), ifnull(max(id), 1) FROM wild").fetchone()
-        first = self.rng.randint(low, high)
-        return first, first + int((high - low) * share)
-
-    def shrink_if_large(self) -> None:
-        pages = self.conn.execute("PRAGMA page_count").fetchone()[0]
-        free = self.conn.execute("PRAGMA freelist_count").fetchone()[0]
-        if (pages - free) * self.page_size > DATABASE_BYTES_MAX:
-            self.conn.execute("DELETE FROM wild WHERE id % 4 <> 0")
-
-    def end_reader(self) -> None:
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
-
-    def close(self) -> None:
-        self.end_reader()
-        self.conn.close()
-        if self.acks is not None:
-            os.close(self.acks)
 
 
 def small(it: Neighbour) -> None:
@@ -290,15 +163,45 @@ def incremental_vacuum(it: Neighbour) -> None:
 def settings(it: Neighbour) -> None:
     wanted = {
         "wal_autocheckpoint": (0, 1, 10, 100, 1000),
-        "synchronous": ("OFF", "NORMAL", "FULL"),
+        "synchronous": ("OFF", "NORMAL", "FULL", "EXTRA"),
         "journal_size_limit": (-1, 0, 65536),
         "busy_timeout": (0, 50, 5000),
         "secure_delete": ("OFF", "ON", "FAST"),
         "mmap_size": (0, 0, 64_000_000),
+        "cache_spill": ("ON", "ON", "OFF", 1),
+        "temp_store": ("DEFAULT", "FILE", "MEMORY"),
+        "checkpoint_fullfsync": ("ON", "OFF"),
+        "cell_size_check": ("ON", "OFF"),
+        "read_uncommitted": ("ON", "OFF"),
     }
     for name, values in wanted.items():
         with it.expected():
             it.conn.execute(f"PRAGMA {name} = {it.rng.choice(values)}").fetchall()
+
+
+def exclusive(it: Neighbour) -> None:
+    """Keep every lock for two commits, as an application does that thinks it is alone; then close, to let go."""
+    it.end_reader()
+    it.conn.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+    it.conn.execute("PRAGMA busy_timeout = 0")
+    small(it)
+    small(it)
+    it.conn.close()
+    it.conn = it.connect()
+    it.done["exclusive"] += 1
+
+
+def flip(it: Neighbour) -> None:
+    """Try to leave WAL mode. Beside others, the agent among them, that is busy; where it is not, go back."""
+    usual = it.conn.execute("PRAGMA busy_timeout").fetchone()[0]
+    it.conn.execute("PRAGMA busy_timeout = 0")
+    mode = it.rng.choice(("DELETE", "PERSIST", "TRUNCATE"))
+    with it.expected():
+        it.conn.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+        it.done["flips"] += 1
+    it.conn.execute("PRAGMA busy_timeout = 30000")
+    it.conn.execute("PRAGMA journal_mode = WAL").fetchone()
+    it.conn.execute(f"PRAGMA busy_timeout = {usual}")
 
 
 def checkpoint(it: Neighbour) -> None:
@@ -331,6 +234,13 @@ def read(it: Neighbour) -> None:
     it.done["reads"] += 1
 
 
+def sit(it: Neighbour) -> None:
+    """A report that takes its time: the log cannot be reset as long as it goes on."""
+    if it.reader is None:
+        read(it)
+        it.reader_ends = time.monotonic() + it.rng.choice(SIT_SECONDS)
+
+
 def nap(it: Neighbour, most: float = 0.03) -> None:
     time.sleep(it.rng.random() * most)
 
@@ -357,6 +267,8 @@ WRITER: dict[Deed, int] = {
     vacuum: 1,
     incremental_vacuum: 3,
     settings: 2,
+    exclusive: 1,
+    flip: 1,
     reopen: 1,
     nap: 5,
     rest: 1,
@@ -364,7 +276,8 @@ WRITER: dict[Deed, int] = {
 CHECKPOINTER: dict[Deed, int] = {checkpoint: 20, settings: 2, reopen: 3, nap: 20, rest: 2}
 READER: dict[Deed, int] = {read: 4, reopen: 1, nap: 30, rest: 2}
 MIXED: dict[Deed, int] = WRITER | {checkpoint: 4, read: 1}
-ROLES = {"writer": WRITER, "checkpointer": CHECKPOINTER, "reader": READER, "mixed": MIXED}
+SITTER: dict[Deed, int] = {sit: 1, nap: 20}
+ROLES = {"writer": WRITER, "checkpointer": CHECKPOINTER, "reader": READER, "sitter": SITTER, "mixed": MIXED}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

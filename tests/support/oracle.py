@@ -74,6 +74,11 @@ def ledger(path: str | Path) -> dict[int, int]:
     return dict(_ask("ledger", path))
 
 
+def newest_commit(path: str | Path) -> int:
+    """When the newest commit in the ledger of a closed or restored file was made, in microseconds; 0 without any."""
+    return int(_ask("newest", path))
+
+
 def acknowledged(acks: str | Path, *, before_micros: int | None = None) -> dict[int, int]:
     """Return each writer's last counter in a file of acknowledgements, later ones left out if so asked.
 
@@ -199,13 +204,26 @@ def _snapshot(path: Path, dest: Path) -> dict[str, Any]:
 
 
 def _ledger(path: Path) -> list[list[int]]:
+    with _closed(path) as conn:
+        return _ledger_rows(conn)
+
+
+def _newest(path: Path) -> int:
+    with _closed(path) as conn:
+        if not _ledger_rows(conn):
+            return 0
+        return int(str(conn.execute("SELECT max(at) FROM ledger").fetchall()[0][0]))
+
+
+@contextlib.contextmanager
+def _closed(path: Path) -> Iterator[apsw.Connection]:
     # Without a log the file is all there is. Opened as immutable it needs no -wal and -shm, which a
     # read-only connection would otherwise leave behind.
     immutable = "" if _log_size(path) else "&immutable=1"
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     conn = apsw.Connection(f"{path.as_uri()}?mode=ro{immutable}", flags=flags)
     try:
-        return _ledger_rows(conn)
+        yield conn
     finally:
         conn.close()
 
@@ -223,6 +241,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "copy": _copy,
     "snapshot": _snapshot,
     "ledger": _ledger,
+    "newest": _newest,
 }
 
 
