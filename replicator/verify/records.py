@@ -18,7 +18,7 @@ from replicator.core.errors import (
     StoreDenied,
 )
 from replicator.core.key_ring import read_slot
-from replicator.core.names import METADATA, REPOSITORY, EventName, GenerationName, KeyName, parse_name
+from replicator.core.names import REPOSITORY, EventName, GenerationName, KeyName, parse_name
 from replicator.core.records import (
     DAMAGED,
     PINNED,
@@ -128,9 +128,6 @@ class Records:
 
     def put(self, name: str, parsed: object, done: Repaired) -> None:
         """What the state folder knows, or another store."""
-        if name == METADATA:
-            done.put_back.append(name)  # made anew after this
-            return
         if isinstance(parsed, EventName):
             self._put_event(name, parsed, done)
             return

@@ -95,6 +95,9 @@ class Repair:
             if parsed is None and name not in (REPOSITORY, METADATA):
                 done.left[name] = "it is none of ours"
                 continue
+            if name == METADATA:
+                done.put_back.append(name)  # made anew after this
+                continue
             if isinstance(parsed, FullName | IncrementalName | PackName):
                 continue
             try:
@@ -143,8 +146,9 @@ class Repair:
         with contextlib.suppress(ObjectExists):
             self._store.put(stand_in, _joined(chained))
         self._records.replace(str(name), encode_log(name, chained), done)
-        with contextlib.suppress(StoreDenied):
-            self._store.delete(stand_in)  # which the log has
+        if self._records.is_well(str(name)):  # read back
+            with contextlib.suppress(StoreDenied):
+                self._store.delete(stand_in)
 
     def _fill(self, repository: Repository, name: CarrierName, done: Repaired) -> bool:
         """Whether something was missing before *name*; it is put back as a segment."""
