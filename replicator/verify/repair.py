@@ -173,7 +173,7 @@ class Repair:
         return True
 
     def _last_of(self, listing: GenerationListing | None, name: CarrierName) -> int | None:
-        """The last transaction in it: told by its name, by what follows, or by what was shipped there."""
+        """The last transaction in it: told by its name, by what follows, or by how far the store is."""
         if isinstance(name, LogName):
             return name.txid_last
         behind = (
@@ -183,7 +183,11 @@ class Repair:
         if following is not None:
             return following.txid_first - 1
         shipped = self._shipped()
-        return shipped.txid if shipped is not None and shipped.generation == name.generation else None
+        if shipped is not None and shipped.generation == name.generation and shipped.txid >= name.txid_first:
+            return shipped.txid
+        # An agent that found its newest segment damaged has made a full: what follows begins behind that.
+        backups = listing.backups if listing is not None else ()
+        return next((each.txid for each in backups if each.txid >= name.txid_first), None)
 
     def _sources(self, name: CarrierName, last: int) -> Iterator[Units]:
         """The spool first, then one store after the other: what each has of those transactions."""
