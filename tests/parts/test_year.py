@@ -244,7 +244,7 @@ def position_of(made: Made) -> Position:
     ("days", "rules"),
     [
         # Long enough for a first full of a month to be outlived.
-        pytest.param(65, Rules(months=2), id="65-days"),
+        pytest.param(65, Rules(months=2), id="65-days", marks=pytest.mark.timeout(300)),
         pytest.param(400, Rules(), id="400-days", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
 )
