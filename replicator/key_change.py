@@ -12,8 +12,15 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from replicator.core.errors import KeyRefused, ObjectExists, StoreError
-from replicator.core.key_ring import KeyRing, Root, rotated, unwrap, without_roots
+from replicator.core.errors import (
+    FormatTooNew,
+    KeyRefused,
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    StoreError,
+)
+from replicator.core.key_ring import KeyRing, Root, read_slot, rotated, unwrap, without_roots
 from replicator.core.names import KeyName
 from replicator.core.operator_key import KEY_SIZE
 from replicator.core.seal import KEY_ID_SIZE
@@ -34,23 +41,27 @@ class KeyHolders:
 
     def ring(self) -> KeyRing:
         """The newest of all. Raises KeyRefused."""
+        return self._newest()[0]
+
+    def _newest(self) -> tuple[KeyRing, bytes]:
+        """With its slot."""
         if not self.source.configured and any(slots_in(store) for store in self.stores):
             raise missing_key(self.stores[0].url)
         keys = self.source.read() if self.source.configured else ()
-        found: list[KeyRing] = []
+        found: list[tuple[KeyRing, bytes]] = []
         slot = kept_slot(self.path) if self.path is not None else None
         if slot is not None and self.path is not None:
-            found.append(unwrap(slot, self.path, keys))
+            found.append((unwrap(slot, self.path, keys), slot))
         for store in self.stores:
             there = ring_in(store, keys)
             if there is not None:
-                found.append(there[0])
+                found.append(there)
         if not found:
             raise KeyRefused(
                 f"{self.stores[0].url} has no key ring: it is not encrypted",
                 hint="see docs/OPERATIONS.md, Keys",
             )
-        return max(found, key=lambda ring: ring.number)
+        return max(found, key=lambda each: each[0].number)
 
     def publish(self, ring: KeyRing, source: KeySource | None = None) -> bytes:
         """Put *ring* where it belongs, wrapped by the first key of *source*; returns its slot."""
@@ -66,6 +77,34 @@ class KeyHolders:
         if self.path is not None:
             keep_slot(self.path, slot)
         return slot
+
+    def spread(self) -> None:
+        """The newest ring, by its very slot, wherever it is not: whoever published it may have ended between."""
+        ring, slot = self._newest()
+        name = str(KeyName(ring.number))
+        for store in self.stores:
+            try:
+                store.put(name, slot)
+            except ObjectExists:
+                if store.get(name) != slot:
+                    raise KeyRefused(
+                        f"{store.url} holds another {name} than the database's other places",
+                        hint="is it damaged? `verify --repair` puts it back",
+                    ) from None
+        if self.path is not None and kept_slot(self.path) != slot:
+            keep_slot(self.path, slot)
+
+    def has_slots_beyond(self, ring: KeyRing) -> bool:
+        """Whether an older slot holds a root that *ring* has no more."""
+        known = {each.key_id for each in ring.roots}
+        for store in self.stores:
+            for name in slots_in(store):
+                if name.number < ring.number:
+                    with contextlib.suppress(ObjectCorrupt, ObjectNotFound, FormatTooNew):
+                        slot = read_slot(store.get(str(name)), str(name))
+                        if not {each["key_id"] for each in slot["roots"]} <= known:
+                            return True
+        return False
 
     def forget_slots(self, below: int) -> list[str]:
         """Delete older slots; returns those that a store does not let go of."""
