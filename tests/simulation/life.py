@@ -8,6 +8,7 @@ crash, the database is restored and compared with what it was after each commit.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from replicator.core.errors import ReplicatorError
+from replicator.core.errors import ReplicatorError, SourceError
 from replicator.store.folder import FolderStore
 from tests.simulation import judge
 from tests.simulation.application import Application, History
@@ -35,7 +36,7 @@ from tests.simulation.world import World
 
 STEPS = 1500
 ERRANDS_MAX = 3
-CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN)
+CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN, Reading.ZEROED)
 STORES = ("store", "elsewhere")
 
 
@@ -70,7 +71,10 @@ class Life:
         self._watch = Watch()
         self._lives = 0
         self._writing = False
-        self._sync_fails = 0.0
+        self._sync_fails = self._disk_bad = 0.0
+        self._cut_at = steps
+        # Whether a commit frame may lie in the file that nobody was told of: found after a crash, it is a commit.
+        self._in_flight = False
         self._autocheckpoint = self._commits_to_checkpoint = 0
         self.lived = Lived()
 
@@ -111,18 +115,26 @@ class Life:
                 self._end()
             finally:
                 self._turns.checked = lambda: None
-                world.kernel.cut = True
+                world.kernel.dead = world.kernel.crashed = True
                 self._turns.kill(AGENT, APPLICATION)
-                world.kernel.cut = False
+                world.kernel.dead = world.kernel.crashed = False
                 world.kernel.interrupt = world.kernel.sleep = None
         return None
 
     def _prepare(self, world: World) -> None:
         self._turns.acting = world.kernel.acting
         self._turns.checked = lambda: self._watch.look(world)
-        world.kernel.on_point = lambda *_: self._turns.pause()
+        world.kernel.on_point = self._on_point
         world.kernel.interrupt = self._on_io
         world.kernel.sleep = self._turns.sleep
+
+    def _on_point(self, _: int, label: str, happened: bool) -> None:
+        self._turns.pause()
+        bad = self._disk_bad and not happened and self._world.kernel.actor == AGENT and "db/" not in label
+        if bad and self._rng.random() < self._disk_bad:
+            self._happens("the disk fails the agent")
+            code = self._rng.choice((errno.ENOSPC, errno.EIO))
+            raise OSError(code, os.strerror(code))
 
     def _on_io(self, what: str, path: str) -> None:
         kernel = self._world.kernel
@@ -135,6 +147,7 @@ class Life:
         self._turns.pause(None if what != "read" else self._turns.chance / 10)
         if kernel.actor == APPLICATION and what == "sync" and self._rng.random() < self._sync_fails:
             self._happens("a sync of the application fails")
+            self._in_flight = True
             raise apsw.IOError("its disk is bad")
 
     def _happens(self, what: str) -> None:
@@ -145,6 +158,8 @@ class Life:
     def _one_thing(self) -> Disk | None:
         world, rng = self._world, self._rng
         self._require_well()
+        if self._turns.steps >= self._cut_at:
+            return self._cut_power()
         at = rng.random()
         if at < 0.80:
             if not world.go():
@@ -154,7 +169,9 @@ class Life:
                 name, errand = rng.choice(self._errands())
                 self._turns.spawn(name, lambda: self._do(name, errand))
         elif at < 0.97:
-            rng.choice((self._change_weather, self._time_goes_by, self._ask, self._tell))()
+            rng.choice((self._change_weather, self._change_disk, self._time_goes_by, self._ask, self._tell))()
+        elif at < 0.972:
+            self._crash_application()
         elif at < 0.976:
             self._restart()
         elif at < 0.99:
@@ -184,6 +201,9 @@ class Life:
         weather.away = rng.random() < 0.15
         self._happens("other weather")
 
+    def _change_disk(self) -> None:
+        self._disk_bad = self._rng.choice((0.0, 0.0, 0.02, 0.3))
+
     def _tell(self) -> None:
         self._world.watcher.tell()
 
@@ -197,10 +217,19 @@ class Life:
     # --- the agent comes and goes ----------------------------------------------------------------------
 
     def _start(self) -> None:
-        for each in self._weather.values():
-            each.ledger.attempts.clear()
-        self._world.start()
-        self._happens("a start")
+        with self._world.kernel.acting(JUDGE):
+            for name in self._urls:
+                ledger = self._weather[name].ledger
+                ledger.attempts.clear()
+                ledger.reconcile(FolderStore(os.path.join(self._world.kernel.root, name)))
+        try:
+            self._world.start()
+            self._happens("a start")
+        except ReplicatorError:
+            if not self._disk_bad:
+                raise
+            self._world.abandon()
+            self._happens("a start that failed")
 
     def _restart(self) -> None:
         """Or one of both, so that time goes by without an agent."""
@@ -209,6 +238,7 @@ class Life:
             self._start()
             return
         running = world.follower.state.generation
+        self._watch.ends(world)
         if self._rng.random() < 0.6:
             world.abandon()
             self._happens("a kill")
@@ -220,11 +250,15 @@ class Life:
             self._watch.allow("no full was complete, so what came next cannot be told from a gap")
         if self._rng.random() < 0.6:
             self._start()
+        if self._rng.random() < 0.2:
+            # Soon: what one process left and the next one relies on has to be durable by then.
+            self._cut_at = self._turns.steps + self._rng.randrange(1, 60)
 
     def _cut_power(self) -> Disk:
         """Whoever was doing something does nothing more, and what was not synced is gone."""
         world, kernel = self._world, self._world.kernel
         self._require_model()
+        self._cut_at = self._steps
         reading = self._rng.choice(CUTS)
         view = kernel.disk.view(reading)
         elsewhere = {
@@ -232,11 +266,11 @@ class Life:
         }
         view = {name: each for name, each in view.items() if not _is_elsewhere(name)} | elsewhere
         self._happens(f"a power cut, {reading.value}")
-        kernel.cut = kernel.dead = True
+        self._in_flight = self._in_flight or self._writing
+        kernel.dead = kernel.crashed = True
         self._turns.kill(AGENT, APPLICATION)
         world.abandon()
-        kernel.cut = False
-        self._writing = False
+        kernel.crashed = False
         self._watch.power_cut()
         return Disk.of(view)
 
@@ -251,11 +285,33 @@ class Life:
             return
         found = self._app.look()
         number = self._history.number_of(found.digest)
-        if number is None or number != self._history.newest:
-            assert number is not None or self._under_way, "the database itself is as it never was"
+        assert number is not None or self._in_flight, "the database itself is as it never was"
+        if number is None:
+            self._in_flight = False
+        if number != self._history.newest:
             self._history.add(found)
 
-    _under_way = True
+    def _crash_application(self) -> None:
+        """Its process is killed, in the midst of whatever it does."""
+        kernel, newest = self._world.kernel, self._history.newest
+        self._in_flight = self._in_flight or self._writing
+        kernel.crashed = True
+        self._turns.kill(APPLICATION)
+        kernel.crashed = False
+        self._sync_fails = 0.0
+        self._app.close(clean=False)
+        self._happens("a crash of the application")
+        self._open_application()
+        assert self._history.newest <= newest + 1, "the database lost commits without a power cut"
+
+    def _reopen(self) -> None:
+        self._sync_fails = 0.0
+        self._app.close(clean=self._rng.random() < 0.7)
+        while True:
+            with contextlib.suppress(apsw.BusyError):
+                self._app.main = self._app.connect()
+                return
+            self._turns.sleep(0.01)
 
     def _do(self, name: str, errand: Callable[[], object]) -> None:
         try:
@@ -278,6 +334,7 @@ class Life:
             ("a rollback", self._writer(self._rollback)),
             ("a VACUUM", self._writer(lambda: app.change("VACUUM"))),
             ("other settings", self._writer(self._settings)),
+            ("a restart of the application", self._writer(self._reopen)),
             *((f"a {mode} checkpoint", lambda mode=mode: self._checkpoint(mode)) for mode in
               ("PASSIVE", "FULL", "RESTART", "TRUNCATE")),
             ("a reader", self._read),
@@ -290,8 +347,11 @@ class Life:
             if self._writing:
                 return
             self._writing = True
+            known = self._history.newest
             try:
                 work()
+                if self._history.newest > known:
+                    self._in_flight = False  # it was written over
                 self._commits_to_checkpoint -= 1
                 if self._autocheckpoint and self._commits_to_checkpoint <= 0:
                     # SQLite would do it within the commit, before anybody could say which commit it was.
@@ -388,6 +448,11 @@ class Life:
         )
 
     def _require_well(self) -> None:
+        if isinstance(self._world.failure, SourceError) and "is locked" in str(self._world.failure):
+            self._happens("a start that met a lock for too long")
+            self._world.failure = None
+            self._world.abandon()
+            self._watch.lost_sight()
         self._world.require_well()
         for each in self._weather.values():
             assert not each.wrong, each.wrong
@@ -402,7 +467,7 @@ class Life:
         for each in self._weather.values():
             each.bad = each.slow = 0.0
             each.away = False
-        self._sync_fails = 0.0
+        self._sync_fails = self._disk_bad = 0.0
         if world.follower is None:
             self._start()
         self._turns._drive_until(lambda: not self._turns.under_way(APPLICATION), 600)
