@@ -188,7 +188,7 @@ def test_a_rewind_that_could_not_end_ends_later(
 
 
 def test_what_could_not_be_cut_off_is_written_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit that was not synced counts as not there, also for who opens the spool when a shorter one took its place."""
+    """A unit that was not synced counts as not there, also for who opens the spool with a shorter one in its place."""
     spool, writer = opened(folder), new_writer()
     kept = writer.commits(2)
     append_all(spool, kept)

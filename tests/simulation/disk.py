@@ -47,9 +47,11 @@ class File:
         return new[:half] + old[half:]
 
     def zeroed(self) -> bytes:
-        """It has its size, and zeros for what was appended since the last sync; what was written over is as before."""
-        old, size = self.synced(), len(self.now)
-        return old[:size] + bytes(size - len(old[:size]))
+        """It has its size. Of what was appended since the last sync the first half is there, and zeros behind it; what
+        was written over is as before."""
+        old, new = self.synced(), self.content()
+        kept = old[: len(new)] + new[len(old) : (len(old) + len(new)) // 2]
+        return kept + bytes(len(new) - len(kept))
 
     def write(self, offset: int, data: bytes) -> None:
         if len(self.now) < offset:
@@ -76,7 +78,7 @@ class Reading(Enum):
     """What a crash leaves. KILLED: everything that was written, since the system lives on. STRICT: nothing that was
     not synced. NAMES: as STRICT, but names are there at once. CONTENT: names only where their folder was synced, but
     whatever was written. TORN: as NAMES, with half of what was not synced. ZEROED: as NAMES, with the size
-    that files had, and zeros in the place of what was not synced. ELSEWHERE: as STRICT, but the store is on
+    that files had, and zeros in the place of the second half. ELSEWHERE: as STRICT, but the store is on
     another machine, which lives on."""
 
     KILLED = "killed"

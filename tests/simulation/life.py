@@ -36,6 +36,8 @@ from tests.simulation.world import World
 
 STEPS = 1500
 ERRANDS_MAX = 3
+# How likely a durability point is the last thing an agent does.
+ENDS_AT_POINTS = 0.002
 CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN, Reading.ZEROED)
 STORES = ("store", "elsewhere")
 
@@ -73,6 +75,7 @@ class Life:
         self._writing = False
         self._sync_fails = self._disk_bad = 0.0
         self._cut_at = steps
+        self._ends_here: Callable[[], Disk | None] | None = None
         # Whether a commit frame may lie in the file that nobody was told of: found after a crash, it is a commit.
         self._in_flight = False
         self._autocheckpoint = self._commits_to_checkpoint = 0
@@ -129,6 +132,10 @@ class Life:
         world.kernel.sleep = self._turns.sleep
 
     def _on_point(self, _: int, label: str, happened: bool) -> None:
+        if self._rng.random() < ENDS_AT_POINTS:
+            # Just here, before or after it.
+            self._ends_here = self._rng.choice((self._cut_power, self._restart))
+            self._turns.pause(1.0)
         self._turns.pause()
         bad = self._disk_bad and not happened and self._world.kernel.actor == AGENT and "db/" not in label
         if bad and self._rng.random() < self._disk_bad:
@@ -158,6 +165,9 @@ class Life:
     def _one_thing(self) -> Disk | None:
         world, rng = self._world, self._rng
         self._require_well()
+        if self._ends_here is not None:
+            end, self._ends_here = self._ends_here, None
+            return end()
         if self._turns.steps >= self._cut_at:
             return self._cut_power()
         at = rng.random()
@@ -173,7 +183,7 @@ class Life:
         elif at < 0.972:
             self._crash_application()
         elif at < 0.976:
-            self._restart()
+            return self._restart()
         elif at < 0.99:
             self._require_restorable()
         elif at < 0.993:
@@ -258,7 +268,7 @@ class Life:
         """Whoever was doing something does nothing more, and what was not synced is gone."""
         world, kernel = self._world, self._world.kernel
         self._require_model()
-        self._cut_at = self._steps
+        self._cut_at, self._ends_here = self._steps, None
         reading = self._rng.choice(CUTS)
         view = kernel.disk.view(reading)
         elsewhere = {

@@ -171,7 +171,8 @@ def in_weather(found: Callable[[FolderStore], Weather]) -> Iterator[None]:
                     raise
                 with weather.judging():
                     ledger.put(name, data)
-                ledger.acknowledged.add(name)
+                if parse_name(name) is not None:
+                    ledger.acknowledged.add(name)
 
             weather.run(put)
 
