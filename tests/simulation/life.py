@@ -15,27 +15,25 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import apsw
 
 from replicator.core.errors import ReplicatorError, SourceError
+from replicator.marks import SourceState
 from replicator.store.folder import FolderStore
 from tests.simulation import judge
-from tests.simulation.application import Application, History
+from tests.simulation.application import History
 from tests.simulation.campaign import lay_out
 from tests.simulation.disk import Disk, Reading
+from tests.simulation.errands import Errands
 from tests.simulation.fibers import InTurns
 from tests.simulation.invariants import Watch
 from tests.simulation.judge import Shipped
-from tests.simulation.kernel import AGENT, APPLICATION, HERE, JUDGE, Killed
+from tests.simulation.kernel import AGENT, APPLICATION, HERE, JUDGE
 from tests.simulation.turns import WorldClock
 from tests.simulation.weather import Ledger, Weather, in_weather
 from tests.simulation.workload import BEGINS, DAY, HOUR, LOG_HOURS, SETTINGS, key_source
 from tests.simulation.world import World
 
 STEPS = 1500
-ERRANDS_MAX = 3
 # How likely a durability point is the last thing an agent does.
 ENDS_AT_POINTS = 0.002
 CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN, Reading.ZEROED)
@@ -64,6 +62,8 @@ class Life:
         self._clock = WorldClock(wall=BEGINS + rng.randrange(30) * round(DAY * 1e6))
         self._turns = InTurns(self._clock, rng, chance=rng.choice((0.01, 0.05, 0.2)))
         self._source = key_source(sealed=rng.random() < 0.25)
+        # With the lower ones, what is done under overload, and the write barrier, have their turn.
+        self._limits = rng.choice(({}, {}, {"coalesce_bytes": 32 << 10, "high_bytes": 48 << 10}))
         self._urls = rng.choice((STORES, STORES[:1], STORES[1:]))
         self._weather = {
             each: Weather(rng, self._turns, ledger=Ledger(self._source.configured)) for each in STORES
@@ -72,13 +72,12 @@ class Life:
         self._shipped: dict[str, Shipped] = {}
         self._watch = Watch()
         self._lives = 0
-        self._writing = False
-        self._sync_fails = self._disk_bad = 0.0
+        self._disk_bad = 0.0
         self._cut_at = steps
         self._ends_here: Callable[[], Disk | None] | None = None
-        # Whether a commit frame may lie in the file that nobody was told of: found after a crash, it is a commit.
-        self._in_flight = False
-        self._autocheckpoint = self._commits_to_checkpoint = 0
+        self._errands = Errands(rng, self._turns, self._history, self._happens, seed=seed)
+        # How often it is interrupted: a long life sees more of schedules, a short one more of crashes.
+        self._harsh = rng.choice((0.1, 0.5, 1.0))
         self.lived = Lived()
 
     def run(self) -> Lived:
@@ -104,13 +103,15 @@ class Life:
             self._root, disk=disk, clock=self._clock, history=self._history, source=self._source,
             seed=self._seed * 1000 + self._lives, turns=self._turns,
             stores=tuple(f"{HERE}/{each}" for each in self._urls),
-            ship_interval=self._rng.choice((0.0, 0.05, 1.0)), **SETTINGS,
+            limits=self._limits, ship_interval=self._rng.choice((0.0, 0.05, 1.0)), **SETTINGS,
         )  # fmt: skip
         world.shipped = self._shipped
         with world.entered():
             self._prepare(world)
             self._watch.lost_sight()
-            self._open_application()
+            self._errands.open(world)
+            if self._lives == 1:
+                self._start()
             try:
                 while self._turns.steps < self._steps:
                     if (left := self._one_thing()) is not None:
@@ -132,7 +133,7 @@ class Life:
         world.kernel.sleep = self._turns.sleep
 
     def _on_point(self, _: int, label: str, happened: bool) -> None:
-        if self._rng.random() < ENDS_AT_POINTS:
+        if self._rng.random() < ENDS_AT_POINTS * self._harsh:
             # Just here, before or after it.
             self._ends_here = self._rng.choice((self._cut_power, self._restart))
             self._turns.pause(1.0)
@@ -152,13 +153,20 @@ class Life:
         if kernel.actor == APPLICATION and what in ("write", "sync") and self._rng.random() < 0.3:
             self._world.watcher.tell()
         self._turns.pause(None if what != "read" else self._turns.chance / 10)
-        if kernel.actor == APPLICATION and what == "sync" and self._rng.random() < self._sync_fails:
-            self._happens("a sync of the application fails")
-            self._in_flight = True
-            raise apsw.IOError("its disk is bad")
+        if kernel.actor == APPLICATION and what == "sync":
+            self._errands.synced()
 
     def _happens(self, what: str) -> None:
         self.lived.happened[what] += 1
+
+    def _count_what_ends(self, source: SourceState) -> None:
+        self.lived.happened.update(
+            {
+                "write barriers": source.barriers,
+                "commits merged under overload": source.coalesced,
+                "generations": source.generations_begun,
+            }
+        )
 
     # --- one thing -------------------------------------------------------------------------------------
 
@@ -175,21 +183,16 @@ class Life:
             if not world.go():
                 self._time_goes_by()
         elif at < 0.93:
-            if self._turns.under_way(APPLICATION) < ERRANDS_MAX:
-                name, errand = rng.choice(self._errands())
-                self._turns.spawn(name, lambda: self._do(name, errand))
+            self._errands.begin_one()
         elif at < 0.97:
             rng.choice((self._change_weather, self._change_disk, self._time_goes_by, self._ask, self._tell))()
-        elif at < 0.972:
-            self._crash_application()
-        elif at < 0.976:
-            return self._restart()
-        elif at < 0.99:
+        elif at < 0.983:
             self._require_restorable()
-        elif at < 0.993:
-            return self._cut_power()
-        elif world.follower is None:
-            self._start()
+        elif at < 0.99:
+            if world.follower is None:
+                self._start()
+        elif rng.random() < self._harsh:
+            return rng.choice((self._restart, self._restart, self._cut_power, self._errands.crash))()
         return None
 
     def _time_goes_by(self) -> None:
@@ -249,6 +252,7 @@ class Life:
             return
         running = world.follower.state.generation
         self._watch.ends(world)
+        self._count_what_ends(world.follower.marks.snapshot().source)
         if self._rng.random() < 0.6:
             world.abandon()
             self._happens("a kill")
@@ -276,148 +280,15 @@ class Life:
         }
         view = {name: each for name, each in view.items() if not _is_elsewhere(name)} | elsewhere
         self._happens(f"a power cut, {reading.value}")
-        self._in_flight = self._in_flight or self._writing
+        if world.follower is not None:
+            self._count_what_ends(world.follower.marks.snapshot().source)
+        self._errands.about_to_end()
         kernel.dead = kernel.crashed = True
         self._turns.kill(AGENT, APPLICATION)
         world.abandon()
         kernel.crashed = False
         self._watch.power_cut()
         return Disk.of(view)
-
-    # --- the application -------------------------------------------------------------------------------
-
-    def _open_application(self) -> None:
-        """As after a crash, of it or of the machine: a commit that was under way may have become one."""
-        self._app = Application(self._world.database, self._world.kernel, self._history, seed=self._seed)
-        if self._history.newest < 0:
-            self._app.create(self._rng.choice((5, 40)))
-            self._start()
-            return
-        found = self._app.look()
-        number = self._history.number_of(found.digest)
-        assert number is not None or self._in_flight, "the database itself is as it never was"
-        if number is None:
-            self._in_flight = False
-        if number != self._history.newest:
-            self._history.add(found)
-
-    def _crash_application(self) -> None:
-        """Its process is killed, in the midst of whatever it does."""
-        kernel, newest = self._world.kernel, self._history.newest
-        self._in_flight = self._in_flight or self._writing
-        kernel.crashed = True
-        self._turns.kill(APPLICATION)
-        kernel.crashed = False
-        self._sync_fails = 0.0
-        self._app.close(clean=False)
-        self._happens("a crash of the application")
-        self._open_application()
-        assert self._history.newest <= newest + 1, "the database lost commits without a power cut"
-
-    def _reopen(self) -> None:
-        self._sync_fails = 0.0
-        self._app.close(clean=self._rng.random() < 0.7)
-        while True:
-            with contextlib.suppress(apsw.BusyError):
-                self._app.main = self._app.connect()
-                return
-            self._turns.sleep(0.01)
-
-    def _do(self, name: str, errand: Callable[[], object]) -> None:
-        try:
-            errand()
-            self._happens(name)
-        except (apsw.BusyError, apsw.LockedError):
-            self._happens("an errand met a lock")
-        except apsw.IOError:
-            pass
-
-    def _errands(self) -> list[tuple[str, Callable[[], object]]]:
-        app = self._app
-        return [
-            ("a commit", self._writer(app.write)),
-            ("an update", self._writer(app.update)),
-            ("some commits", self._writer(lambda: app.write(3))),
-            ("large commits", self._writer(lambda: app.write(2, size=700))),
-            ("a bulk load", self._writer(lambda: app.write_much(self._rng.choice((4, 20))))),
-            ("a deletion", self._writer(self._delete)),
-            ("a rollback", self._writer(self._rollback)),
-            ("a VACUUM", self._writer(lambda: app.change("VACUUM"))),
-            ("other settings", self._writer(self._settings)),
-            ("a restart of the application", self._writer(self._reopen)),
-            *((f"a {mode} checkpoint", lambda mode=mode: self._checkpoint(mode)) for mode in
-              ("PASSIVE", "FULL", "RESTART", "TRUNCATE")),
-            ("a reader", self._read),
-        ]  # fmt: skip
-
-    def _writer(self, work: Callable[[], object]) -> Callable[[], None]:
-        """One at a time, so that it is known which commit is which."""
-
-        def write() -> None:
-            if self._writing:
-                return
-            self._writing = True
-            known = self._history.newest
-            try:
-                work()
-                if self._history.newest > known:
-                    self._in_flight = False  # it was written over
-                self._commits_to_checkpoint -= 1
-                if self._autocheckpoint and self._commits_to_checkpoint <= 0:
-                    # SQLite would do it within the commit, before anybody could say which commit it was.
-                    self._commits_to_checkpoint = self._autocheckpoint
-                    self._app.checkpoint("PASSIVE")
-            except BaseException:
-                with contextlib.suppress(apsw.Error, Killed):
-                    if self._app.main.in_transaction:
-                        self._app.execute("ROLLBACK")
-                raise
-            finally:
-                self._writing = False
-
-        return write
-
-    def _delete(self) -> None:
-        self._app.commit(lambda: self._app.execute("DELETE FROM t WHERE id > 30 AND id % 2"))
-
-    def _rollback(self) -> None:
-        app = self._app
-        app.execute("BEGIN IMMEDIATE")
-        for _ in range(self._rng.choice((1, 40))):
-            app.insert(600)
-        app.execute("ROLLBACK")
-
-    def _settings(self) -> None:
-        app, rng = self._app, self._rng
-        self._sync_fails = rng.choice((0.0, 0.0, 0.05))
-        app.execute(f"PRAGMA synchronous={rng.choice(('FULL', 'NORMAL'))}")
-        app.execute(f"PRAGMA cache_size={rng.choice((2, 2000))}")
-        app.execute(f"PRAGMA journal_size_limit={rng.choice((-1, 0, 20_000))}")
-        self._autocheckpoint = rng.choice((0, 0, 1, 4))
-
-    def _checkpoint(self, mode: str) -> None:
-        with self._connection() as connection:
-            if not self._app.checkpoint(mode, connection):
-                self._happens("a checkpoint met a lock")
-
-    def _read(self) -> None:
-        with self._connection() as connection:
-            connection.execute("BEGIN").fetchall()
-            connection.execute("SELECT count(*) FROM t").fetchall()
-            self._turns.sleep(self._rng.choice((0.0, 0.1, 5.0)))
-            connection.execute("ROLLBACK").fetchall()
-
-    @contextlib.contextmanager
-    def _connection(self) -> Any:
-        """One more, which leaves the log alone when it closes."""
-        connection = apsw.Connection(self._world.database)
-        try:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.wal_autocheckpoint(0)
-            yield connection
-        finally:
-            with contextlib.suppress(apsw.Error, Killed):
-                connection.close(True)
 
     # --- what must be true -----------------------------------------------------------------------------
 
@@ -477,15 +348,15 @@ class Life:
         for each in self._weather.values():
             each.bad = each.slow = 0.0
             each.away = False
-        self._sync_fails = self._disk_bad = 0.0
+        self._disk_bad = 0.0
         if world.follower is None:
             self._start()
-        self._turns._drive_until(lambda: not self._turns.under_way(APPLICATION), 600)
+        self._errands.end()
         world.settle(3600)
         for name in self._urls:
-            self._require_restorable_from(name, newest=self._app.look().digest)
+            self._require_restorable_from(name, newest=self._errands.app.look().digest)
         world.stop()
-        self._app.close()
+        self._errands.app.close()
         self._require_well()
         self._require_model()
 
