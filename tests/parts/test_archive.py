@@ -217,8 +217,8 @@ def test_a_segment_that_ends_within_a_transaction_is_read_until_the_rest_is_ther
 
 
 def test_a_segment_that_two_logs_took_over_is_in_nobodys_way(yard: Yard) -> None:
-    """A backup stands in the midst of it, it ends within a transaction, and it could not be deleted: what the second log
-    begins with was applied already, to the first parts."""
+    """A backup stands in the midst of it, it ends within a transaction, and it could not be deleted: what the second
+    log begins with was applied already, to the first parts."""
     yard.commit(3)
     cut = yard.back_up()
     yard.commit(3)

@@ -41,10 +41,11 @@ class Ledger:
     _fulls: set[tuple[GenerationId, int]] = field(default_factory=set)
 
     def attempted(self, name: str, data: bytes) -> None:
-        """Bytes are final before the first attempt; of units there may be more by the next one."""
+        """Bytes are final before the first attempt; of units there may be more by the next one, and a backup that could
+        not be committed is made again."""
         if self.sealed:
             return  # sealed anew it differs, and is compared by what is in it
-        if isinstance(parse_name(name), (SegmentName, PackName, FullName, IncrementalName)):
+        if isinstance(parse_name(name), (SegmentName, PackName)):
             before = self.attempts.setdefault(name, data)
             longer, shorter = max(before, data, key=len), min(before, data, key=len)
             same = longer.startswith(shorter) if isinstance(parse_name(name), SegmentName) else before == data
