@@ -328,12 +328,19 @@ class Life:
             f"{position} from {name} is {self._history.number_of(other.digest)}, not {wanted}"
         )
 
+    def _forgive_a_lock(self) -> bool:
+        """A first look at a database that somebody keeps locked for seconds ends an agent, and it is started again."""
+        world = self._world
+        if not isinstance(world.failure, SourceError) or "is locked" not in str(world.failure):
+            return False
+        self._happens("a start that met a lock for too long")
+        world.failure = None
+        world.abandon()
+        self._watch.lost_sight()
+        return True
+
     def _require_well(self) -> None:
-        if isinstance(self._world.failure, SourceError) and "is locked" in str(self._world.failure):
-            self._happens("a start that met a lock for too long")
-            self._world.failure = None
-            self._world.abandon()
-            self._watch.lost_sight()
+        self._forgive_a_lock()
         self._world.require_well()
         for each in self._weather.values():
             assert not each.wrong, each.wrong
@@ -352,6 +359,8 @@ class Life:
         if world.follower is None:
             self._start()
         self._errands.end()
+        if self._forgive_a_lock():
+            self._start()
         world.settle(3600)
         for name in self._urls:
             self._require_restorable_from(name, newest=self._errands.app.look().digest)
