@@ -81,8 +81,7 @@ def _identify(store: Store, state: StateFolder, keys: HeldKeys, clock: Clock) ->
         except ObjectExists:
             found = decode_repository(store.get(REPOSITORY), REPOSITORY)
     if not state.repository:
-        state.repository = found.repository
-        state.save()
+        state.belong_to(found.repository)
     elif state.repository != found.repository:
         found = record_in(store) or found  # an answer may be damaged
         if state.repository != found.repository:

@@ -89,8 +89,7 @@ class Introduction:
             # A store that knows this database says who we are, before another one is given a new identity. If one
             # that did not answer turns out to belong to another database, it is refused then.
             told = [record for each in found if _answered(each) and (record := each.result()) is not None]
-            self._state.repository = told[0].repository if told else secrets.token_hex(16)
-            self._state.save()
+            self._state.belong_to(told[0].repository if told else secrets.token_hex(16))
         self.confirm()
         if not self._state.epoch:
             self._state.raise_epoch(1)  # no store could be asked

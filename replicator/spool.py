@@ -88,11 +88,16 @@ class Spool:
                     self._end, self._last = Place(number, offset), Place(number, offset - header.size)
 
     def _open_last(self) -> None:
+        """Go on at the end. Where that fails it is open no more, or what comes next would go to another place."""
         number, size = self._end.number, self._end.offset
         self._fd = os.open(self._path(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        os.ftruncate(self._fd, size)
-        os.fsync(self._fd)
-        sync_folder(self._folder)
+        try:
+            os.ftruncate(self._fd, size)
+            os.fsync(self._fd)
+            sync_folder(self._folder)
+        except OSError:
+            self.close()
+            raise
         self._sizes[number] = size
         self._written = self._end
 
@@ -119,7 +124,7 @@ class Spool:
                 write_all(self._fd, unit)
                 _sync_content(self._fd)
             except OSError:
-                os.ftruncate(self._fd, offset)
+                self._cut_off(offset)
                 raise
         with self._lock:
             self._written = Place(number, offset + len(unit))
@@ -127,6 +132,13 @@ class Spool:
             self._remember(Place(number, offset), header, unit)
             if header.commits:
                 self._end, self._last = self._written, Place(number, offset)
+
+    def _cut_off(self, offset: int) -> None:
+        """What was not written whole. If that fails, too, it is done before anything is written again."""
+        try:
+            os.ftruncate(self._fd, offset)
+        except OSError:
+            self.close()
 
     def _remember(self, place: Place, header: UnitHeader, unit: bytes) -> None:
         self._recent[place] = header, unit

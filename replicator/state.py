@@ -7,6 +7,7 @@ generation; it never costs a commit that was shipped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,6 +15,7 @@ import os
 import re
 import secrets
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -168,16 +170,31 @@ class StateFolder:
             }
             replace_file(self.path, json.dumps(content, indent=1).encode())
 
+    @contextlib.contextmanager
+    def _saved(self, *names: str) -> Iterator[None]:
+        """What is changed within is written down, or as it was: nothing is built on what the next run would not
+        know."""
+        with self._saving:
+            before = [getattr(self, name) for name in names]
+            try:
+                yield
+                self.save()
+            except BaseException:
+                for name, value in zip(names, before, strict=True):
+                    setattr(self, name, value)
+                raise
+
+    def belong_to(self, repository: str) -> None:
+        """What is written is of that repository, from now on and in every store."""
+        with self._saved("repository"):
+            self.repository = repository
+
     def raise_epoch(self, epoch: int) -> None:
         """It never goes back."""
         with self._saving:
             if epoch > self.epoch:
-                before, self.epoch = self.epoch, epoch
-                try:
-                    self.save()
-                except BaseException:
-                    self.epoch = before
-                    raise
+                with self._saved("epoch"):
+                    self.epoch = epoch
 
     def remember_base(self, generation: GenerationId, checksum: int) -> bool:
         """The database's checksum where *generation* began; False if that is not the running one any more."""
@@ -186,34 +203,29 @@ class StateFolder:
             if running is None or running.record.generation != generation:
                 return False
             if running.base_checksum is None:
-                self.generation = replace(running, base_checksum=checksum)
-                self.save()
+                with self._saved("generation"):
+                    self.generation = replace(running, base_checksum=checksum)
             return True
 
     def remember_mount(self, url: str, mount: str) -> None:
         """The innermost that there ever was."""
         with self._saving:
             if len(mount) > len(self.mounts.get(url, "")):
-                before, self.mounts = self.mounts, {**self.mounts, url: mount}
-                try:
-                    self.save()
-                except BaseException:
-                    self.mounts = before
-                    raise
+                with self._saved("mounts"):
+                    self.mounts = {**self.mounts, url: mount}
 
     def begin(self, generation: RunningGeneration, spooled: set[GenerationId]) -> None:
         """Make *generation* the running one; records of those still *spooled* are kept to be shipped."""
-        with self._saving:
+        with self._saved("generation", "earlier", "settled"):
             if self.generation is not None:
                 kept = (*self.earlier, self.generation.record)
                 self.earlier = tuple(record for record in kept if record.generation in spooled)
             self.generation, self.settled = generation, None
-            self.save()
 
     def remember_checksum(self, txid: int, rolling: int) -> None:
         """The rolling checksum at *txid*, which the unit there could not carry."""
-        self.settled = (txid, rolling)
-        self.save()
+        with self._saved("settled"):
+            self.settled = (txid, rolling)
 
     def with_checksum(self, tip: Tip) -> Tip:
         """*tip*, with the rolling checksum its unit lacks, if it is remembered."""

@@ -138,6 +138,12 @@ def follows(header: UnitHeader, digest: bytes) -> bool:
     return header.chain_before == digest[:CHAIN_SIZE]
 
 
+def lies_before(header: UnitHeader, txid: int, part: int) -> bool:
+    """Whether a unit is among those up to *txid*, or up to that *part* of the transaction behind it: a segment may hold
+    what a log has taken over, to its end or to the midst of a transaction."""
+    return header.txid_last <= txid or (header.txid_first == txid + 1 and 0 < header.part <= part)
+
+
 def _digest(*pieces: bytes | bytearray | memoryview) -> bytes:
     whole = hashlib.sha256()
     for piece in pieces:

@@ -13,7 +13,15 @@ from replicator.core.manifest import Backup
 from replicator.core.names import CarrierName, LogName, SegmentName
 from replicator.core.position import TXID_MAX
 from replicator.core.restore_plan import RestorePlan
-from replicator.core.unit import Unit, UnitHeader, decode_unit, follows, parse_unit_header, split_units
+from replicator.core.unit import (
+    Unit,
+    UnitHeader,
+    decode_unit,
+    follows,
+    lies_before,
+    parse_unit_header,
+    split_units,
+)
 from replicator.core.unit_apply import expand_unit
 from replicator.repository import damage_named
 from replicator.restore.image import Image
@@ -53,8 +61,8 @@ def replay(
     target = plan.txid if plan.txid is not None else _end(store, plan)
     for name, unit in _units(store, plan.carriers, jobs):
         header = unit.header
-        if header.txid_last <= state.txid:
-            continue  # before the backup, or a unit that lies in two segments
+        if lies_before(header, state.txid, part):
+            continue  # before the backup, or a unit that lies in two objects
         if state.txid >= target or (header.part and header.txid_last > target):
             break
         if state.txid == base.txid and not part:

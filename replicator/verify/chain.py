@@ -11,7 +11,7 @@ from replicator.core.coverage import Span
 from replicator.core.errors import ObjectCorrupt, ObjectNotFound
 from replicator.core.names import BackupName, CarrierName, LeaseName, LogName
 from replicator.core.records import lease_in_segment
-from replicator.core.unit import Unit, follows
+from replicator.core.unit import Unit, follows, lies_before
 from replicator.repository import Carried, Repository
 from replicator.verify.content import Read, Tell
 
@@ -120,7 +120,7 @@ class _Walk:
 
     def _chain(self, carried: Carried) -> None:
         for unit in carried.units():
-            if self._end is not None and self._end[0] >= unit.header.txid_last:
+            if self._end is not None and lies_before(unit.header, self._end[0], self._end[2]):
                 continue  # it lies in what is before it, too
             if self._end is not None and self._goes_on(carried.name, unit, self._end):
                 if not follows(unit.header, self._end[1]):

@@ -21,11 +21,12 @@ from replicator.core.errors import (
 from replicator.core.log import encode_log
 from replicator.core.names import LogName, SegmentName, parse_name
 from replicator.core.unit import parse_unit_header, split_units
-from replicator.keys import FixedKeys
+from replicator.keys import FixedKeys, unlocked
 from replicator.repository import read_repository
 from replicator.restore import Target, choose
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
+from replicator.verify import Limits, verify
 from tests.parts.test_ship import RING
 from tests.parts.yard import LATER, G, Yard, headers_of, is_chained, lease_of
 from tests.support.memory_store import FaultyStore, MemoryStore
@@ -213,6 +214,29 @@ def test_a_segment_that_ends_within_a_transaction_is_read_until_the_rest_is_ther
     assert name not in yard.segments
     assert [(1, 3), (4, 4)] == [(log.txid_first, log.txid_last) for log in yard.logs]
     yard.require_all()
+
+
+def test_a_segment_that_two_logs_took_over_is_in_nobodys_way(yard: Yard) -> None:
+    """A backup stands in the midst of it, it ends within a transaction, and it could not be deleted: what the second
+    log begins with was applied already, to the first parts."""
+    yard.commit(3)
+    cut = yard.back_up()
+    yard.commit(3)
+    whole = len(yard.waiting)
+    yard.commit_large(4)
+    name = yard.ship(whole + 2)
+    yard.ship()
+    yard.commit(2)
+    yard.ship()
+    left = yard.store.get(name)
+    archived(yard.store, cut)
+    yard.store.put(name, left)
+
+    assert [(1, cut), (cut + 1, cut + 4)] == [(log.txid_first, log.txid_last) for log in yard.logs]
+    assert [name, yard.segments[-1]] == yard.segments
+    yard.require_all()
+    report = verify(unlocked(yard.store), "content", Limits(), restore=lambda *_: None)
+    assert ([], []) == (report.found, report.lost)
 
 
 def test_a_transaction_whose_end_never_came_stays(yard: Yard) -> None:

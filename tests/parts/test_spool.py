@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -160,6 +161,55 @@ def test_parts_that_lead_nowhere_are_rewound(folder: Path) -> None:
     assert again == everything(spool, end)
     spool.close()
     assert again == everything(opened(folder), end)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("call", ["ftruncate", "fsync"])
+def test_a_rewind_that_could_not_end_ends_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The parts lay in files of their own, which are gone: what comes next goes to the end, not to where they were."""
+    spool, writer = opened(folder), new_writer()
+    kept = writer.commits(1)
+    append_all(spool, kept)
+    checkpoint = (writer.tip, writer.model.copy())
+    append_all(spool, writer.large(6)[:-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(StoreUnavailable):
+            spool.rewind()
+    writer.tip, writer.model = checkpoint
+    again = writer.commits(3)
+    append_all(spool, again)
+
+    assert kept + again == everything(spool)
+    spool.close()
+    assert kept + again == everything(opened(folder))
+
+
+def test_what_could_not_be_cut_off_is_written_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that was not synced counts as not there, also for who opens the spool with a shorter one in its place."""
+    spool, writer = opened(folder), new_writer()
+    kept = writer.commits(2)
+    append_all(spool, kept)
+    checkpoint = (writer.tip, writer.model.copy())
+    with monkeypatch.context() as patch:
+        patch.setattr(spool_module, "_sync_content", failing)
+        patch.setattr(os, "ftruncate", failing)
+        with pytest.raises(StoreUnavailable):
+            append_all(spool, writer.large(2)[:1])
+    writer.tip, writer.model = checkpoint
+    shorter = writer.commits(1)
+    append_all(spool, shorter)
+
+    assert kept + shorter == everything(spool)
+    spool.close()
+    assert sum(map(len, kept + shorter)) == sum(path.stat().st_size for path in folder.iterdir())
+    assert kept + shorter == everything(opened(folder))
+
+
+def failing(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_two_threads_read_while_one_appends(folder: Path) -> None:

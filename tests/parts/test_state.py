@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from replicator import state as state_module
 from replicator.core.cursor import EMPTY, WalCursor
-from replicator.core.errors import OwnershipLost
+from replicator.core.errors import OwnershipLost, StoreUnavailable
 from replicator.core.position import GenerationId
 from replicator.core.records import GenerationRecord
 from replicator.core.wal import Salt, WalChecksum
@@ -85,6 +88,50 @@ def test_what_was_set_is_there_again(folder: Path, generation: RunningGeneration
         again.generation,
         again.earlier,
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state, _: state.belong_to("cd" * 16),
+        lambda state, _: state.raise_epoch(7),
+        lambda state, generation: state.remember_base(generation.record.generation, 8),
+        lambda state, _: state.remember_mount("file:///there", "/there"),
+        lambda state, generation: state.begin(replace(generation, base_pages=5), set()),
+        lambda state, _: state.remember_checksum(5, 6),
+    ],
+    ids=["repository", "epoch", "base", "mount", "generation", "checksum"],
+)
+def test_what_could_not_be_written_down_is_as_it_was(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[StateFolder, RunningGeneration], object],
+) -> None:
+    """On a full disk, say: who tries again writes it, and does not take it for known."""
+    generation = running(ONE, base_checksum=None)
+    state = opened(folder)
+    state.begin(generation, set())
+    before = said(state)
+    with monkeypatch.context() as patch:
+        patch.setattr(state_module, "replace_file", failing)
+        with pytest.raises(StoreUnavailable):
+            change(state, generation)
+        assert before == said(state)
+    change(state, generation)
+    after = said(state)
+    state.close()
+    state = opened(folder)
+
+    assert before != after == said(state)
+    state.close()
+
+
+def said(state: StateFolder) -> tuple[object, ...]:
+    return state.repository, state.epoch, state.generation, state.earlier, state.settled, dict(state.mounts)
+
+
+def failing(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_earlier_generations_are_kept_while_they_are_spooled(folder: Path) -> None:

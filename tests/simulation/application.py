@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import struct
@@ -151,11 +152,12 @@ class Application:
     def close(self, *, clean: bool = True) -> None:
         """Not *clean*: as if it was killed, so that the log stays."""
         with self._kernel.acting(APPLICATION):
-            for each in self._open:
-                if not clean:
-                    each.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-                each.close(True)
-        self._open.clear()
+            while self._open:
+                each = self._open.pop()
+                with contextlib.suppress(apsw.ConnectionClosedError):  # it was killed while it was closing
+                    if not clean:
+                        each.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                    each.close(True)
 
 
 def look(connection: apsw.Connection) -> Commit:

@@ -46,6 +46,13 @@ class File:
         half = min(len(old), len(new)) // 2
         return new[:half] + old[half:]
 
+    def zeroed(self) -> bytes:
+        """It has its size. Of what was appended since the last sync the first half is there, and zeros behind it; what
+        was written over is as before."""
+        old, new = self.synced(), self.content()
+        kept = old[: len(new)] + new[len(old) : (len(old) + len(new)) // 2]
+        return kept + bytes(len(new) - len(kept))
+
     def write(self, offset: int, data: bytes) -> None:
         if len(self.now) < offset:
             self.now.extend(bytes(offset - len(self.now)))
@@ -70,7 +77,8 @@ class Folder:
 class Reading(Enum):
     """What a crash leaves. KILLED: everything that was written, since the system lives on. STRICT: nothing that was
     not synced. NAMES: as STRICT, but names are there at once. CONTENT: names only where their folder was synced, but
-    whatever was written. TORN: as NAMES, with half of what was not synced. ELSEWHERE: as STRICT, but the store is on
+    whatever was written. TORN: as NAMES, with half of what was not synced. ZEROED: as NAMES, with the size
+    that files had, and zeros in the place of the second half. ELSEWHERE: as STRICT, but the store is on
     another machine, which lives on."""
 
     KILLED = "killed"
@@ -78,16 +86,18 @@ class Reading(Enum):
     NAMES = "names"
     CONTENT = "content"
     TORN = "torn"
+    ZEROED = "zeroed"
     ELSEWHERE = "elsewhere"
 
 
-_NAMES_NOW = {Reading.KILLED, Reading.NAMES, Reading.TORN}
+_NAMES_NOW = {Reading.KILLED, Reading.NAMES, Reading.TORN, Reading.ZEROED}
 _CONTENT: dict[Reading, Callable[[File], bytes]] = {
     Reading.KILLED: File.content,
     Reading.STRICT: File.synced,
     Reading.NAMES: File.synced,
     Reading.CONTENT: File.content,
     Reading.TORN: File.torn,
+    Reading.ZEROED: File.zeroed,
 }
 
 

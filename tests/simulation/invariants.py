@@ -37,11 +37,15 @@ class Watch:
     _generation: GenerationId | None = None
     _end: Place | None = None
     _let_go: bool = False
+    _restarted: bool = False
     _conn: apsw.Connection | None = None
 
     def lost_sight(self) -> None:
         """The agent is gone; what is durable is looked up anew."""
         self._end, self.follows, self._let_go = None, False, False
+        if self._restarted:
+            self._restarted = False
+            self.excuse = "the log was restarted just before"
         if self._conn is not None:
             self._conn.close()
             self._conn = None
@@ -50,6 +54,17 @@ class Watch:
         """A new generation, if nobody of ours holds the log just now."""
         if not self.follows and not self._let_go:
             self.excuse = why
+
+    def ends(self, world: World) -> None:
+        """The agent is about to go. A log that was just restarted under its mark in slot 0 cannot be told from one that
+        was restarted later, until something of it is captured."""
+        follow = world.follower._follow if world.follower is not None else None
+        if follow is None or follow.capture is None or self._conn is None:
+            return
+        with world.kernel.acting(JUDGE):
+            seen = self._observe(world.database)
+        cursor = follow.capture._cursor
+        self._restarted = seen is not None and (not cursor.frames or seen[0] != cursor.salt)
 
     def power_cut(self) -> None:
         """What was not synced is gone: of the database, and with it what was captured of it."""

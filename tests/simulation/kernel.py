@@ -32,14 +32,14 @@ class Killed(BaseException):
 class Kernel:
     """One at a time is in use. *on_point* is called before and after each durability point, with its number, what it
     is, and whether it has happened; it may raise Killed, and then ``dead`` has to be set: the agent's process is gone.
-    ``cut``: so is the power."""
+    ``crashed``: the application's."""
 
     def __init__(self, root: str, disk: Disk, wall: Callable[[], int], *, seed: int = 0) -> None:
         self.root = os.path.realpath(root)
         self.disk = disk
         self._acting = threading.local()
         self.dead = False
-        self.cut = False
+        self.crashed = False
         self.points = 0
         self.on_point: Callable[[int, str, bool], None] = lambda *_: None
         self.on_operation: Callable[[Operation], None] = lambda _: None
@@ -118,7 +118,7 @@ class Kernel:
         self.on_point(self.points, label, True)
 
     def require_alive(self) -> None:
-        if (self.dead and self.actor == AGENT) or (self.cut and self.actor != JUDGE):
+        if (self.dead and self.actor == AGENT) or (self.crashed and self.actor == APPLICATION):
             raise Killed
 
     def apply(self, *operation: Any) -> None:

@@ -8,34 +8,35 @@ crash, the database is restored and compared with what it was after each commit.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-import apsw
-
-from replicator.core.errors import ReplicatorError
+from replicator.core.errors import ReplicatorError, SourceError
+from replicator.marks import SourceState
 from replicator.store.folder import FolderStore
 from tests.simulation import judge
-from tests.simulation.application import Application, History
+from tests.simulation.application import History
 from tests.simulation.campaign import lay_out
 from tests.simulation.disk import Disk, Reading
+from tests.simulation.errands import Errands
 from tests.simulation.fibers import InTurns
 from tests.simulation.invariants import Watch
 from tests.simulation.judge import Shipped
-from tests.simulation.kernel import AGENT, APPLICATION, HERE, JUDGE, Killed
+from tests.simulation.kernel import AGENT, APPLICATION, HERE, JUDGE
 from tests.simulation.turns import WorldClock
 from tests.simulation.weather import Ledger, Weather, in_weather
 from tests.simulation.workload import BEGINS, DAY, HOUR, LOG_HOURS, SETTINGS, key_source
 from tests.simulation.world import World
 
 STEPS = 1500
-ERRANDS_MAX = 3
-CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN)
+# How likely a durability point is the last thing an agent does.
+ENDS_AT_POINTS = 0.002
+CUTS = (Reading.STRICT, Reading.NAMES, Reading.CONTENT, Reading.TORN, Reading.ZEROED)
 STORES = ("store", "elsewhere")
 
 
@@ -61,6 +62,8 @@ class Life:
         self._clock = WorldClock(wall=BEGINS + rng.randrange(30) * round(DAY * 1e6))
         self._turns = InTurns(self._clock, rng, chance=rng.choice((0.01, 0.05, 0.2)))
         self._source = key_source(sealed=rng.random() < 0.25)
+        # With the lower ones, what is done under overload, and the write barrier, have their turn.
+        self._limits = rng.choice(({}, {}, {"coalesce_bytes": 32 << 10, "high_bytes": 48 << 10}))
         self._urls = rng.choice((STORES, STORES[:1], STORES[1:]))
         self._weather = {
             each: Weather(rng, self._turns, ledger=Ledger(self._source.configured)) for each in STORES
@@ -69,9 +72,12 @@ class Life:
         self._shipped: dict[str, Shipped] = {}
         self._watch = Watch()
         self._lives = 0
-        self._writing = False
-        self._sync_fails = 0.0
-        self._autocheckpoint = self._commits_to_checkpoint = 0
+        self._disk_bad = 0.0
+        self._cut_at = steps
+        self._ends_here: Callable[[], Disk | None] | None = None
+        self._errands = Errands(rng, self._turns, self._history, self._happens, seed=seed)
+        # How often it is interrupted: a long life sees more of schedules, a short one more of crashes.
+        self._harsh = rng.choice((0.1, 0.5, 1.0))
         self.lived = Lived()
 
     def run(self) -> Lived:
@@ -97,13 +103,15 @@ class Life:
             self._root, disk=disk, clock=self._clock, history=self._history, source=self._source,
             seed=self._seed * 1000 + self._lives, turns=self._turns,
             stores=tuple(f"{HERE}/{each}" for each in self._urls),
-            ship_interval=self._rng.choice((0.0, 0.05, 1.0)), **SETTINGS,
+            limits=self._limits, ship_interval=self._rng.choice((0.0, 0.05, 1.0)), **SETTINGS,
         )  # fmt: skip
         world.shipped = self._shipped
         with world.entered():
             self._prepare(world)
             self._watch.lost_sight()
-            self._open_application()
+            self._errands.open(world)
+            if self._lives == 1:
+                self._start()
             try:
                 while self._turns.steps < self._steps:
                     if (left := self._one_thing()) is not None:
@@ -111,18 +119,30 @@ class Life:
                 self._end()
             finally:
                 self._turns.checked = lambda: None
-                world.kernel.cut = True
+                world.kernel.dead = world.kernel.crashed = True
                 self._turns.kill(AGENT, APPLICATION)
-                world.kernel.cut = False
+                world.kernel.dead = world.kernel.crashed = False
                 world.kernel.interrupt = world.kernel.sleep = None
         return None
 
     def _prepare(self, world: World) -> None:
         self._turns.acting = world.kernel.acting
         self._turns.checked = lambda: self._watch.look(world)
-        world.kernel.on_point = lambda *_: self._turns.pause()
+        world.kernel.on_point = self._on_point
         world.kernel.interrupt = self._on_io
         world.kernel.sleep = self._turns.sleep
+
+    def _on_point(self, _: int, label: str, happened: bool) -> None:
+        if self._rng.random() < ENDS_AT_POINTS * self._harsh:
+            # Just here, before or after it.
+            self._ends_here = self._rng.choice((self._cut_power, self._restart))
+            self._turns.pause(1.0)
+        self._turns.pause()
+        bad = self._disk_bad and not happened and self._world.kernel.actor == AGENT and "db/" not in label
+        if bad and self._rng.random() < self._disk_bad:
+            self._happens("the disk fails the agent")
+            code = self._rng.choice((errno.ENOSPC, errno.EIO))
+            raise OSError(code, os.strerror(code))
 
     def _on_io(self, what: str, path: str) -> None:
         kernel = self._world.kernel
@@ -133,36 +153,46 @@ class Life:
         if kernel.actor == APPLICATION and what in ("write", "sync") and self._rng.random() < 0.3:
             self._world.watcher.tell()
         self._turns.pause(None if what != "read" else self._turns.chance / 10)
-        if kernel.actor == APPLICATION and what == "sync" and self._rng.random() < self._sync_fails:
-            self._happens("a sync of the application fails")
-            raise apsw.IOError("its disk is bad")
+        if kernel.actor == APPLICATION and what == "sync":
+            self._errands.synced()
 
     def _happens(self, what: str) -> None:
         self.lived.happened[what] += 1
+
+    def _count_what_ends(self, source: SourceState) -> None:
+        self.lived.happened.update(
+            {
+                "write barriers": source.barriers,
+                "commits merged under overload": source.coalesced,
+                "generations": source.generations_begun,
+            }
+        )
 
     # --- one thing -------------------------------------------------------------------------------------
 
     def _one_thing(self) -> Disk | None:
         world, rng = self._world, self._rng
         self._require_well()
+        if self._ends_here is not None:
+            end, self._ends_here = self._ends_here, None
+            return end()
+        if self._turns.steps >= self._cut_at:
+            return self._cut_power()
         at = rng.random()
         if at < 0.80:
             if not world.go():
                 self._time_goes_by()
         elif at < 0.93:
-            if self._turns.under_way(APPLICATION) < ERRANDS_MAX:
-                name, errand = rng.choice(self._errands())
-                self._turns.spawn(name, lambda: self._do(name, errand))
+            self._errands.begin_one()
         elif at < 0.97:
-            rng.choice((self._change_weather, self._time_goes_by, self._ask, self._tell))()
-        elif at < 0.976:
-            self._restart()
-        elif at < 0.99:
+            rng.choice((self._change_weather, self._change_disk, self._time_goes_by, self._ask, self._tell))()
+        elif at < 0.983:
             self._require_restorable()
-        elif at < 0.993:
-            return self._cut_power()
-        elif world.follower is None:
-            self._start()
+        elif at < 0.99:
+            if world.follower is None:
+                self._start()
+        elif rng.random() < self._harsh:
+            return rng.choice((self._restart, self._restart, self._cut_power, self._errands.crash))()
         return None
 
     def _time_goes_by(self) -> None:
@@ -184,6 +214,9 @@ class Life:
         weather.away = rng.random() < 0.15
         self._happens("other weather")
 
+    def _change_disk(self) -> None:
+        self._disk_bad = self._rng.choice((0.0, 0.0, 0.02, 0.3))
+
     def _tell(self) -> None:
         self._world.watcher.tell()
 
@@ -197,10 +230,19 @@ class Life:
     # --- the agent comes and goes ----------------------------------------------------------------------
 
     def _start(self) -> None:
-        for each in self._weather.values():
-            each.ledger.attempts.clear()
-        self._world.start()
-        self._happens("a start")
+        with self._world.kernel.acting(JUDGE):
+            for name in self._urls:
+                ledger = self._weather[name].ledger
+                ledger.attempts.clear()
+                ledger.reconcile(FolderStore(os.path.join(self._world.kernel.root, name)))
+        try:
+            self._world.start()
+            self._happens("a start")
+        except ReplicatorError:
+            if not self._disk_bad:
+                raise
+            self._world.abandon()
+            self._happens("a start that failed")
 
     def _restart(self) -> None:
         """Or one of both, so that time goes by without an agent."""
@@ -209,6 +251,8 @@ class Life:
             self._start()
             return
         running = world.follower.state.generation
+        self._watch.ends(world)
+        self._count_what_ends(world.follower.marks.snapshot().source)
         if self._rng.random() < 0.6:
             world.abandon()
             self._happens("a kill")
@@ -220,11 +264,15 @@ class Life:
             self._watch.allow("no full was complete, so what came next cannot be told from a gap")
         if self._rng.random() < 0.6:
             self._start()
+        if self._rng.random() < 0.2:
+            # Soon: what one process left and the next one relies on has to be durable by then.
+            self._cut_at = self._turns.steps + self._rng.randrange(1, 60)
 
     def _cut_power(self) -> Disk:
         """Whoever was doing something does nothing more, and what was not synced is gone."""
         world, kernel = self._world, self._world.kernel
         self._require_model()
+        self._cut_at, self._ends_here = self._steps, None
         reading = self._rng.choice(CUTS)
         view = kernel.disk.view(reading)
         elsewhere = {
@@ -232,122 +280,15 @@ class Life:
         }
         view = {name: each for name, each in view.items() if not _is_elsewhere(name)} | elsewhere
         self._happens(f"a power cut, {reading.value}")
-        kernel.cut = kernel.dead = True
+        if world.follower is not None:
+            self._count_what_ends(world.follower.marks.snapshot().source)
+        self._errands.about_to_end()
+        kernel.dead = kernel.crashed = True
         self._turns.kill(AGENT, APPLICATION)
         world.abandon()
-        kernel.cut = False
-        self._writing = False
+        kernel.crashed = False
         self._watch.power_cut()
         return Disk.of(view)
-
-    # --- the application -------------------------------------------------------------------------------
-
-    def _open_application(self) -> None:
-        """As after a crash, of it or of the machine: a commit that was under way may have become one."""
-        self._app = Application(self._world.database, self._world.kernel, self._history, seed=self._seed)
-        if self._history.newest < 0:
-            self._app.create(self._rng.choice((5, 40)))
-            self._start()
-            return
-        found = self._app.look()
-        number = self._history.number_of(found.digest)
-        if number is None or number != self._history.newest:
-            assert number is not None or self._under_way, "the database itself is as it never was"
-            self._history.add(found)
-
-    _under_way = True
-
-    def _do(self, name: str, errand: Callable[[], object]) -> None:
-        try:
-            errand()
-            self._happens(name)
-        except (apsw.BusyError, apsw.LockedError):
-            self._happens("an errand met a lock")
-        except apsw.IOError:
-            pass
-
-    def _errands(self) -> list[tuple[str, Callable[[], object]]]:
-        app = self._app
-        return [
-            ("a commit", self._writer(app.write)),
-            ("an update", self._writer(app.update)),
-            ("some commits", self._writer(lambda: app.write(3))),
-            ("large commits", self._writer(lambda: app.write(2, size=700))),
-            ("a bulk load", self._writer(lambda: app.write_much(self._rng.choice((4, 20))))),
-            ("a deletion", self._writer(self._delete)),
-            ("a rollback", self._writer(self._rollback)),
-            ("a VACUUM", self._writer(lambda: app.change("VACUUM"))),
-            ("other settings", self._writer(self._settings)),
-            *((f"a {mode} checkpoint", lambda mode=mode: self._checkpoint(mode)) for mode in
-              ("PASSIVE", "FULL", "RESTART", "TRUNCATE")),
-            ("a reader", self._read),
-        ]  # fmt: skip
-
-    def _writer(self, work: Callable[[], object]) -> Callable[[], None]:
-        """One at a time, so that it is known which commit is which."""
-
-        def write() -> None:
-            if self._writing:
-                return
-            self._writing = True
-            try:
-                work()
-                self._commits_to_checkpoint -= 1
-                if self._autocheckpoint and self._commits_to_checkpoint <= 0:
-                    # SQLite would do it within the commit, before anybody could say which commit it was.
-                    self._commits_to_checkpoint = self._autocheckpoint
-                    self._app.checkpoint("PASSIVE")
-            except BaseException:
-                with contextlib.suppress(apsw.Error, Killed):
-                    if self._app.main.in_transaction:
-                        self._app.execute("ROLLBACK")
-                raise
-            finally:
-                self._writing = False
-
-        return write
-
-    def _delete(self) -> None:
-        self._app.commit(lambda: self._app.execute("DELETE FROM t WHERE id > 30 AND id % 2"))
-
-    def _rollback(self) -> None:
-        app = self._app
-        app.execute("BEGIN IMMEDIATE")
-        for _ in range(self._rng.choice((1, 40))):
-            app.insert(600)
-        app.execute("ROLLBACK")
-
-    def _settings(self) -> None:
-        app, rng = self._app, self._rng
-        self._sync_fails = rng.choice((0.0, 0.0, 0.05))
-        app.execute(f"PRAGMA synchronous={rng.choice(('FULL', 'NORMAL'))}")
-        app.execute(f"PRAGMA cache_size={rng.choice((2, 2000))}")
-        app.execute(f"PRAGMA journal_size_limit={rng.choice((-1, 0, 20_000))}")
-        self._autocheckpoint = rng.choice((0, 0, 1, 4))
-
-    def _checkpoint(self, mode: str) -> None:
-        with self._connection() as connection:
-            if not self._app.checkpoint(mode, connection):
-                self._happens("a checkpoint met a lock")
-
-    def _read(self) -> None:
-        with self._connection() as connection:
-            connection.execute("BEGIN").fetchall()
-            connection.execute("SELECT count(*) FROM t").fetchall()
-            self._turns.sleep(self._rng.choice((0.0, 0.1, 5.0)))
-            connection.execute("ROLLBACK").fetchall()
-
-    @contextlib.contextmanager
-    def _connection(self) -> Any:
-        """One more, which leaves the log alone when it closes."""
-        connection = apsw.Connection(self._world.database)
-        try:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.wal_autocheckpoint(0)
-            yield connection
-        finally:
-            with contextlib.suppress(apsw.Error, Killed):
-                connection.close(True)
 
     # --- what must be true -----------------------------------------------------------------------------
 
@@ -387,7 +328,19 @@ class Life:
             f"{position} from {name} is {self._history.number_of(other.digest)}, not {wanted}"
         )
 
+    def _forgive_a_lock(self) -> bool:
+        """A first look at a database that somebody keeps locked for seconds ends an agent, and it is started again."""
+        world = self._world
+        if not isinstance(world.failure, SourceError) or "is locked" not in str(world.failure):
+            return False
+        self._happens("a start that met a lock for too long")
+        world.failure = None
+        world.abandon()
+        self._watch.lost_sight()
+        return True
+
     def _require_well(self) -> None:
+        self._forgive_a_lock()
         self._world.require_well()
         for each in self._weather.values():
             assert not each.wrong, each.wrong
@@ -402,15 +355,17 @@ class Life:
         for each in self._weather.values():
             each.bad = each.slow = 0.0
             each.away = False
-        self._sync_fails = 0.0
+        self._disk_bad = 0.0
         if world.follower is None:
             self._start()
-        self._turns._drive_until(lambda: not self._turns.under_way(APPLICATION), 600)
+        self._errands.end()
+        if self._forgive_a_lock():
+            self._start()
         world.settle(3600)
         for name in self._urls:
-            self._require_restorable_from(name, newest=self._app.look().digest)
+            self._require_restorable_from(name, newest=self._errands.app.look().digest)
         world.stop()
-        self._app.close()
+        self._errands.app.close()
         self._require_well()
         self._require_model()
 

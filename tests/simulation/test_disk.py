@@ -58,6 +58,8 @@ def test_what_is_appended_and_written_over_is_there_once_it_is_synced() -> None:
 
     assert OLD == left(appended)["strict"] == left(over)["strict"]
     assert {"f/old": b"12345678abc"} == left(appended)["torn"]
+    assert {"f/old": b"12345678abc\0\0\0"} == left(appended)["zeroed"]
+    assert OLD == left(over)["zeroed"]
     assert {"f/old": b"abcd5678"} == left(over)["torn"]
     assert {"f/old": b"12345678abcdef"} == left(synced)["strict"]
     assert {"f/old": b"1234"} == left(synced)["killed"]

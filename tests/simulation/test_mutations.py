@@ -1,6 +1,7 @@
 """A checker that cannot fail proves nothing: the program is spoiled in one place, and some life has to show it.
 
-The seed beside each mutation is the first one that did when it was written.
+The seed beside each mutation is the first one that did when it was written. Where a life goes elsewhere since, as it
+does when what is simulated changes, the next ones are tried.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from replicator.ship.queue import Ship
 from replicator.source.database import Database
 from replicator.source.pages import CapturedPages
 from replicator.spool import Place
-from replicator.store import folder
 from tests.simulation.simulate import live
 from tests.simulation.system_calls import SystemCalls
+
+SEEDS_MAX = 40
 
 Patch = pytest.MonkeyPatch
 
@@ -151,17 +153,6 @@ def half_a_transaction(patch: Patch) -> None:
     patch.setattr(spool.Spool, "append", append_all)
 
 
-def torn_unit_is_kept(patch: Patch) -> None:
-    """The end of the spool is not proved when it is opened."""
-    walk = spool.Spool._walk
-    patch.setattr(spool.Spool, "_walk", lambda self, number, *, prove: walk(self, number, prove=False))
-
-
-def listed_unsettled(patch: Patch) -> None:
-    """What another process left is relied on before it is durable."""
-    patch.setattr(folder.FolderStore, "_settle", lambda *_: None)
-
-
 def parts_are_not_rewound(patch: Patch) -> None:
     """A transaction that could not be captured to its end leaves its first parts."""
     patch.setattr(spool.Spool, "rewind", lambda _: None)
@@ -191,10 +182,10 @@ def tip_before_spool(patch: Patch) -> None:
 
 
 MUTATIONS: dict[Callable[[Patch], None], int] = {
-    spool_unsynced: 1, object_unsynced: 1, name_before_content: 1, shipped_before_put: 1, unpublished_counts: 1,
-    nothing_held: 1, older_let_go_first: 1, always_continues: 1, place_is_not_checked: 1, torn_chunks: 1,
-    old_versions_from_main: 1, data_before_manifest: 1, half_a_transaction: 1, torn_unit_is_kept: 1,
-    listed_unsettled: 1, parts_are_not_rewound: 1, main_trusted_at_once: 1, tip_before_spool: 1,
+    spool_unsynced: 1, object_unsynced: 1, name_before_content: 1, shipped_before_put: 3, unpublished_counts: 3,
+    nothing_held: 1, older_let_go_first: 2, always_continues: 1, place_is_not_checked: 1, torn_chunks: 2,
+    old_versions_from_main: 1, data_before_manifest: 10, half_a_transaction: 6, parts_are_not_rewound: 2,
+    main_trusted_at_once: 2, tip_before_spool: 3,
 }  # fmt: skip
 
 
@@ -203,5 +194,12 @@ def test_a_mutation_is_found(scratch: str, monkeypatch: Patch, mutation: Callabl
     """By an invariant, by what is restored, or since nothing comes to rest any more."""
     mutation(monkeypatch)
 
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is that shows it
-        live(MUTATIONS[mutation], scratch)
+    assert any(fails(seed, scratch) for seed in range(MUTATIONS[mutation], MUTATIONS[mutation] + SEEDS_MAX))
+
+
+def fails(seed: int, folder: str) -> bool:
+    try:
+        live(seed, folder)
+    except Exception:
+        return True
+    return False

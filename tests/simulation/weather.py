@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import ObjectExists, StoreUnavailable
+from replicator.core.errors import ObjectExists, ObjectNotFound, StoreUnavailable
 from replicator.core.full import decode_manifest
 from replicator.core.incremental import decode_incremental
 from replicator.core.names import FullName, IncrementalName, PackName, SegmentName, parse_name
@@ -35,19 +35,24 @@ class Ledger:
     sealed: bool = False
     attempts: dict[str, bytes] = field(default_factory=dict)
     there: set[str] = field(default_factory=set)
+    acknowledged: set[str] = field(default_factory=set)
     _packs: dict[str, set[str]] = field(default_factory=dict)
     _tips: dict[GenerationId, bytes] = field(default_factory=dict)
     _fulls: set[tuple[GenerationId, int]] = field(default_factory=set)
 
     def attempted(self, name: str, data: bytes) -> None:
-        """Bytes are final before the first attempt."""
+        """Bytes are final before the first attempt; of units there may be more by the next one, and a backup that could
+        not be committed is made again."""
         if self.sealed:
             return  # sealed anew it differs, and is compared by what is in it
-        if isinstance(parse_name(name), (SegmentName, PackName, FullName, IncrementalName)):
+        if isinstance(parse_name(name), (SegmentName, PackName)):
             before = self.attempts.setdefault(name, data)
-            assert before == data, f"{name} is put with other bytes than before"
+            longer, shorter = max(before, data, key=len), min(before, data, key=len)
+            same = longer.startswith(shorter) if isinstance(parse_name(name), SegmentName) else before == data
+            assert same, f"{name} is put with other bytes than before"
 
     def put(self, name: str, data: bytes) -> None:
+        """It is there, whether anybody was told so or not."""
         assert name not in self.there, f"{name} was put twice"
         self.there.add(name)
         match None if self.sealed else parse_name(name):
@@ -64,9 +69,20 @@ class Ledger:
             case _:
                 pass
 
+    def reconcile(self, store: FolderStore) -> None:
+        """After a crash: what was put is there still; and what is there was put, though nobody was told."""
+        there = {each.name: each for each in FolderStore.list(store, "")}
+        gone = {each for each in self.acknowledged if each not in there}
+        assert not gone, f"{sorted(gone)} were put, and are gone"
+        for each in (self.there, self._packs, self._tips, self._fulls):
+            each.clear()
+        for name in sorted(there, key=_in_the_order_of_puts):
+            self.put(name, FolderStore.get(store, name))
+
     def deleted(self, name: str) -> None:
         """Manifest, then data."""
         self.there.discard(name)
+        self.acknowledged.discard(name)
         self._packs.pop(name, None)
         users = [user for user, packs in self._packs.items() if name in packs]
         assert not users, f"{name} is deleted, and {users[0]} needs it"
@@ -84,6 +100,17 @@ class Ledger:
             full = (header.generation, header.txid_first - 1) in self._fulls
             assert full, f"{name} does not follow what lies there"
         self._tips[header.generation] = digest
+
+
+def _in_the_order_of_puts(name: str) -> tuple[int, int, int, str]:
+    """Packs before what names them, fulls before what follows them, units as they are chained."""
+    match parse_name(name):
+        case SegmentName(_, txid, part):
+            return 2, txid, part, name
+        case FullName() | IncrementalName():
+            return 1, 0, 0, name
+        case _:
+            return 0, 0, 0, name
 
 
 @dataclass(slots=True)
@@ -139,14 +166,16 @@ def in_weather(found: Callable[[FolderStore], Weather]) -> Iterator[None]:
             def put() -> None:
                 try:
                     super(StormyFolder, self).put(name, data)
-                except ObjectExists:
-                    # Whoever put it was killed before it could be told.
-                    if name not in ledger.there:
-                        with weather.judging():
+                except (ObjectExists, StoreUnavailable):
+                    # Whoever put it was killed before it could be told; or it is there, but its folder was not synced.
+                    with weather.judging(), contextlib.suppress(ObjectNotFound):
+                        if name not in ledger.there:
                             ledger.put(name, super(StormyFolder, self).get(name))
                     raise
                 with weather.judging():
                     ledger.put(name, data)
+                if parse_name(name) is not None:
+                    ledger.acknowledged.add(name)
 
             weather.run(put)
 

@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import apsw
@@ -101,6 +101,7 @@ class World:
         seed: int = 0,
         turns: Turns | None = None,
         stores: tuple[str, ...] = (f"{HERE}/{STORE}",),
+        limits: Mapping[str, int] | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or WorldClock()
@@ -118,6 +119,7 @@ class World:
             "state": f"{HERE}/state", "ship_interval": 0.05, "encryption": self.source, **settings,
         }  # fmt: skip
         self._stores = stores
+        self._limits = limits or {}
         self._began = random.Random(seed)
 
     @contextlib.contextmanager
@@ -130,7 +132,7 @@ class World:
                 self.kernel.disk.apply(("make_folder", name))
                 self.kernel.disk.apply(("sync_folder", ""))
         reporting = _reporting(self)
-        with owned_by(self.turns), small(), self.kernel.in_use():
+        with owned_by(self.turns), small(**self._limits), self.kernel.in_use():
             before, follower_module.SealedStore = follower_module.SealedStore, reporting  # type: ignore[misc]
             try:
                 yield self
