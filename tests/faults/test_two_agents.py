@@ -141,9 +141,9 @@ def run_to_the_end(scene: Scene, seconds: float) -> tuple[Position, str]:
     return position, snapshot.digest
 
 
-def go_on(scene: Scene) -> int:
+def go_on(scene: Scene, *more: str) -> int:
     """The agent is started on what there is now; the exit code, 0 where it goes on and ships."""
-    return scene.agent("--once").wait(100)
+    return scene.agent("--once", *more).wait(100)
 
 
 @pytest.mark.parametrize("seed", seeds(71))
@@ -176,8 +176,9 @@ def test_an_agent_with_an_old_copy_of_its_state_breaks_nothing(tmp_path: Path, s
         assert not any(each.wait(60) for each in scene.living.values())
     code = go_on(scene)
     if code == OWNERSHIP_LOST:
-        shutil.rmtree(scene.state)  # as it says itself
-        code = go_on(scene)
+        assert "delete the state folder, and start with --take-over" in scene.said()
+        shutil.rmtree(scene.state)
+        code = go_on(scene, "--take-over")
     assert 0 == code, scene.said()
     snapshot, _ = scene.until_shipped()
     repository = scene.repository()
