@@ -189,10 +189,10 @@ def test_a_name_that_says_more_than_the_log_holds_is_refused() -> None:
 
 def test_what_no_log_has_is_refused_before_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """An object larger than any that is written is not hashed, and an index larger than any is not read."""
-    monkeypatch.setattr(log_module, "_READ_BYTES_MAX", len(BYTES) - 1)
+    monkeypatch.setattr(log_module, "READ_BYTES_MAX", len(BYTES) - 1)
     with pytest.raises(ObjectCorrupt, match="which no log has"):
         decode_log(BYTES, NAME)
-    monkeypatch.setattr(log_module, "_READ_BYTES_MAX", len(BYTES))
+    monkeypatch.setattr(log_module, "READ_BYTES_MAX", len(BYTES))
     monkeypatch.setattr(log_module, "_INDEX_BYTES_MAX", INDEX_BYTES - 1)
     with pytest.raises(ObjectCorrupt, match="claims an index"):
         decode_log(BYTES, NAME)
