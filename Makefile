@@ -32,8 +32,9 @@ check: $(TEST_STAMP) ## lint, format, types, spelling
 bench: $(BENCH_STAMP) ## measure what the README claims, beside the rival
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(TEST_STAMP) ## the tests that take minutes or hours
-	@$(BIN)/python -m pytest -m slow --timeout 0 $(ARGS)
+MINUTES = $(if $(HOURS),$(shell expr $(HOURS) '*' 60),10)
+soak: $(TEST_STAMP) ## every scenario in turn, for MINUTES=10 or HOURS=8; the slow tests from an hour on
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 faults: $(TEST_STAMP) ## every crash at every durability point, nothing left out: half an hour
 	@$(BIN)/python -m pytest -m slow --timeout 0 -n 2 tests/simulation $(ARGS)

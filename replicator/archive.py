@@ -160,33 +160,34 @@ class Archive:
             last.txid_last,
         )
         encoded = encode_log(name, ready.units)
-        self._put(name, encoded)
+        size = len(encoded)
+        ready.units, ready.size = [], 0  # a log is large: nobody holds it twice
+        digest = hashlib.sha256(encoded).digest()
+        with suppress(ObjectExists):  # a run that was interrupted
+            self._store.put(str(name), encoded)
+        del encoded
+        self._prove(name, digest)
         assert self._logs is not None
         insort(self._logs, name, key=_order)
         self._read = None
         done.logs.append(name)
-        done.bytes_out += len(encoded)
-        ready.units, ready.size = [], 0
+        done.bytes_out += size
         log.info(
             "log.stored",
             extra={
                 "store": self._store.url,
                 "txid_min": f"{first.txid_first:016x}",
                 "txid_max": f"{last.txid_last:016x}",
-                "bytes_out": len(encoded),
+                "bytes_out": size,
             },
         )
 
-    def _put(self, name: LogName, encoded: bytes) -> None:
+    def _prove(self, name: LogName, digest: bytes) -> None:
         """Returns once the store gives it back as it is. One that is damaged there is deleted, since nothing could be
         put under its name any more, and readers would take it for the segments that are still there."""
         try:
-            self._store.put(str(name), encoded)
-        except ObjectExists:  # a run that was interrupted
-            log.debug("log.found", extra={"store": self._store.url, "key": str(name)})
-        try:
             found = self._store.get(str(name))
-            if found == encoded:
+            if hashlib.sha256(found).digest() == digest:
                 return
             for view in split_units(decode_log(found, name).units):
                 decode_unit(view)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from replicator.core import varint
 from replicator.core.errors import FormatTooNew, ObjectCorrupt
-from replicator.core.named_digest import DIGEST_SIZE, digest_of, require_digest
+from replicator.core.named_digest import DIGEST_SIZE, digest_of_pieces, require_digest
 from replicator.core.names import LogName
 from replicator.core.unit import UnitHeader
 from replicator.core.varint import Reader
@@ -54,8 +54,9 @@ def encode_log(name: LogName, units: Sequence[tuple[UnitHeader, bytes]]) -> byte
         varint.put(index, header.txid_last - txid)
         varint.put(index, header.observed_last - observed)
         txid, observed = header.txid_last, header.observed_last
-    body = b"".join((_HEAD.pack(MAGIC, VERSION, len(index)), index, *(unit for _, unit in units)))
-    return body + digest_of(body, str(name))
+    pieces = [_HEAD.pack(MAGIC, VERSION, len(index)), bytes(index), *(unit for _, unit in units)]
+    pieces.append(digest_of_pieces(pieces, str(name)))
+    return b"".join(pieces)
 
 
 def decode_log(data: bytes, name: LogName) -> Log:

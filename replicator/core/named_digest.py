@@ -7,6 +7,7 @@ version: every later format ends in one, too, and a damaged version is damage.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from replicator.core.errors import ObjectCorrupt
 
@@ -15,9 +16,15 @@ DIGEST_SIZE = 32
 
 def digest_of(content: bytes | bytearray | memoryview, name: str) -> bytes:
     """SHA-256 of *name*, a zero byte, and *content*."""
+    return digest_of_pieces((content,), name)
+
+
+def digest_of_pieces(pieces: Iterable[bytes | bytearray | memoryview], name: str) -> bytes:
+    """The same of what *pieces* are one behind the other: to join a large object twice costs its size in memory."""
     # A folder may hold names that are no text; no object of ours has one, and all are looked at.
     whole = hashlib.sha256(name.encode(errors="backslashreplace") + b"\0")
-    whole.update(content)
+    for each in pieces:
+        whole.update(each)
     return whole.digest()
 
 

@@ -35,7 +35,7 @@ def place_behind(
         raise OwnershipLost(
             f"{url} holds transaction {theirs.position}, which this agent never captured",
             hint="this state folder is an old copy, or another agent wrote there; "
-            "delete the state folder to begin a new generation",
+            "delete the state folder, and start with --take-over to begin a new generation",
         )
     return None
 

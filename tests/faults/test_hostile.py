@@ -127,11 +127,11 @@ def molested(scene: Scene, seconds: float) -> None:
     assert_the_end(scene)
 
 
-@pytest.mark.parametrize("seed", seeds(21, 22))
+@pytest.mark.parametrize("seed", seeds(21))
 def test_anybody_is_killed_or_stands_still(tmp_path: Path, seed: int) -> None:
     """The agent or one of five neighbours, at any moment; looks at the store between. Not one acknowledged commit is
     missing before the newest one of a look, and none at all in the end."""
-    molested(Scene(tmp_path, seed, roles=("mixed", "mixed", "writer", "checkpointer", "sitter")), 6.0)
+    molested(Scene(tmp_path, seed, roles=("mixed", "mixed", "writer", "checkpointer", "sitter")), 5.0)
 
 
 def overturn(scene: Scene, seconds: float) -> None:
@@ -162,7 +162,7 @@ def overturn(scene: Scene, seconds: float) -> None:
 def test_a_database_that_is_exchanged_is_followed_on_and_what_was_stays(tmp_path: Path, seed: int) -> None:
     """Deleted and made anew, an older copy put back by `mv` and by `cp`, mode and page size changed, with the agent
     there and away: what comes is restored, and what was before each of them can still be."""
-    overturn(Scene(tmp_path, seed), 0.7)
+    overturn(Scene(tmp_path, seed), 0.4)
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from tests.support.little_memory import memory_limited
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 128 << 20
+# Of the peak that a process sees of itself: files that are mapped, such as programs, are not its own.
+MAPPED = 24 << 20
 
 
 def run(module: str, *arguments: object, enter: object = None) -> int:
@@ -48,11 +50,11 @@ def go_round(folder: Path, mebibytes: int) -> list[int]:
 
 def test_a_database_larger_than_memory(tmp_path: Path) -> None:
     """A quarter larger: none of agent, verify and restore takes what it has not."""
-    assert max(go_round(tmp_path, 160)) < LIMIT
+    assert max(go_round(tmp_path, 160)) < LIMIT + MAPPED
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_database_of_4_gib(tmp_path: Path) -> None:
     """Thirty-two times as large, with a transaction of 0.8 GiB."""
-    assert max(go_round(tmp_path, 4096)) < LIMIT
+    assert max(go_round(tmp_path, 4096)) < LIMIT + MAPPED

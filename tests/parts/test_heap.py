@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
 from replicator.heap import WORTH_SECONDS, Heap
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Times:
@@ -46,3 +55,36 @@ def test_the_c_library_is_asked() -> None:
     Heap(now=iter([0.0, 60.0]).__next__, used=used.__next__).look()
 
     assert [] == list(used)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_pieces_go_back_at_once() -> None:
+    """Logs are made in one thread after the other, while others hold small pieces: none of the large ones stays."""
+    script = """
+        import threading
+        from replicator.heap import Heap
+
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * 4096
+
+        def make_log():
+            large = bytearray(20 << 20)
+            small = [bytes(600) for _ in range(100)]
+            others = [bytearray(4 << 20) for _ in range(4)]
+            kept.append(small)
+
+        kept, heap = [], Heap()
+        before = resident()
+        for _ in range(4):
+            threads = [threading.Thread(target=make_log) for _ in range(3)]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+        print(resident() - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    grown = int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+
+    assert grown < 6 << 20

@@ -75,7 +75,7 @@ def main() -> int:
                 pass
         agent.stop()
     except ReplicatorError as exc:
-        print(f"error: {type(exc).__name__}: {exc}", file=sys.stderr)
+        print(f"error: {type(exc).__name__}: {exc} ({exc.hint})", file=sys.stderr)
         return exc.exit_code
     return 0
 

@@ -12,8 +12,8 @@ _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
 @contextlib.contextmanager
-def memory_limited(limit: int) -> Iterator[Callable[[], None]]:
-    """What a child calls before it runs; does nothing where control groups may not be made."""
+def memory_limited(limit: int) -> Iterator[Callable[[], None] | None]:
+    """What a child calls before it runs; None where control groups may not be made."""
     group = None
     for base, name in ((_V1, "memory.limit_in_bytes"), (_V2, "memory.max")):
         made = base / f"replicator-test-{secrets.token_hex(4)}"
@@ -30,11 +30,11 @@ def memory_limited(limit: int) -> Iterator[Callable[[], None]]:
         break
 
     def enter() -> None:
-        if group is not None:
-            (group / "cgroup.procs").write_text(str(os.getpid()))
+        assert group is not None
+        (group / "cgroup.procs").write_text(str(os.getpid()))
 
     try:
-        yield enter
+        yield enter if group is not None else None
     finally:
         if group is not None:
             group.rmdir()
