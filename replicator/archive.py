@@ -24,7 +24,17 @@ from replicator.core.errors import (
     StoreError,
 )
 from replicator.core.log import LOG_BYTES_MAX, decode_log, encode_log
-from replicator.core.names import LOG, TAIL, LogName, SegmentName, parse_name
+from replicator.core.names import (
+    FULL,
+    INCREMENTAL,
+    LOG,
+    TAIL,
+    FullName,
+    IncrementalName,
+    LogName,
+    SegmentName,
+    parse_name,
+)
 from replicator.core.position import GenerationId
 from replicator.core.records import is_fence
 from replicator.core.unit import UnitHeader, decode_unit, follows, split_units
@@ -36,13 +46,15 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class Archived:
     """What one run did. ``kept``: segments that the store does not let go of, so that they lie there twice for good.
-    ``damaged``: segments that stay as they are, with what is wrong; the logs end before them and go on behind."""
+    ``damaged``: segments that stay as they are, with what is wrong; the logs end before them and go on behind.
+    ``missing``: first and last transaction of each hole that ends at no backup: the store lost what it had."""
 
     logs: list[LogName] = field(default_factory=list)
     segments: int = 0
     bytes_out: int = 0
     kept: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
+    missing: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -60,16 +72,16 @@ class Archive:
     def __init__(self, store: Store, stopped: Callable[[], bool]) -> None:
         self._store = store
         self._stopped = stopped
-        self._logs: list[LogName] | None = None
+        self._logs: list[LogName] = []
         self._read: tuple[LogName, set[bytes]] | None = None
 
     def run(self, running: GenerationId, cuts: set[int]) -> Archived:
         """Take over what lies in the tail. *cuts*: positions of backups, where a log shall end, so that who begins
         there needs nothing from before. Raises StoreError, Interrupted, and ObjectCorrupt where the store does not
         give a log back as it was put."""
-        if self._logs is None:
-            found = (parse_name(each.name) for each in self._store.list(LOG))
-            self._logs = sorted((name for name in found if isinstance(name, LogName)), key=_order)
+        found = (parse_name(each.name) for each in self._store.list(LOG))
+        self._logs = sorted((name for name in found if isinstance(name, LogName)), key=_order)
+        self._read = None
         done = Archived()
         tails: dict[GenerationId, list[SegmentName]] = {}
         for each in self._store.list(TAIL):
@@ -87,6 +99,7 @@ class Archive:
     ) -> None:
         ready = _Open()
         digest: bytes | None = None
+        reached = max((each.txid_last for each in self._logs if each.generation == generation), default=None)
         for segment in segments:
             if self._stopped():
                 raise Interrupted("the archiving was stopped")
@@ -100,8 +113,11 @@ class Archive:
             except (ObjectCorrupt, FormatTooNew) as exc:
                 done.damaged[str(segment)] = str(exc)
                 self._close(ready, done)
+                reached = None
                 continue
             for header, unit, own in units:
+                self._look_for_hole(reached, header, done)
+                reached = header.txid_last if header.commits else header.txid_first - 1
                 if ready.units and not _goes_on(ready.units[-1][0], header):
                     self._close(ready, done)  # a hole, which ends at a full backup
                 ready.units.append((header, unit))
@@ -115,6 +131,20 @@ class Archive:
         self._close(ready, done)
         self._clear(ready, done)
 
+    def _look_for_hole(self, reached: int | None, header: UnitHeader, done: Archived) -> None:
+        """A store that was away for long has one, which ends where a full stands. *reached*: None: unknown."""
+        if reached is None or header.txid_first <= reached + 1:
+            return
+        stands = {
+            name.txid
+            for prefix in (FULL, INCREMENTAL)
+            for each in self._store.list(prefix)
+            if isinstance(name := parse_name(each.name), FullName | IncrementalName)
+            and name.generation == header.generation
+        }
+        if header.txid_first - 1 not in stands:
+            done.missing.append((reached + 1, header.txid_first - 1))
+
     def _content(self, segment: SegmentName) -> bytes | None:
         """None where there is none, since a listing lags behind, and of a fence, which stays."""
         try:
@@ -125,7 +155,6 @@ class Archive:
 
     def _has(self, header: UnitHeader, unit: bytes) -> bool:
         """Whether a log of an earlier run, which did not come to delete the segment, holds this very unit."""
-        assert self._logs is not None
         for name in reversed(self._logs):
             if name.generation != header.generation or name.txid_first > header.txid_last:
                 continue
@@ -167,7 +196,6 @@ class Archive:
             self._store.put(str(name), encoded)
         del encoded
         self._prove(name, digest)
-        assert self._logs is not None
         insort(self._logs, name, key=_order)
         self._read = None
         done.logs.append(name)

@@ -212,6 +212,7 @@ class Line:
             return self._again_in(SURPRISED_SECONDS)
         if needed:
             self._tell_of_full(None)
+        if needed or self.ship.asks_anew:
             self.wake()
         return delay
 

@@ -25,6 +25,7 @@ from replicator.core.errors import Interrupted, ObjectCorrupt
 from replicator.core.names import FullName, GenerationName
 from replicator.core.position import TXID_MAX, GenerationId
 from replicator.core.records import EPOCH_MAX, GenerationRecord, decode_generation
+from replicator.core.times import MICROS_MAX
 from replicator.core.unit_build import Tip
 from replicator.core.wal import Salt, WalChecksum
 from replicator.files import FolderLock, make_folder, mapped_errors, read_json, replace_file
@@ -57,11 +58,12 @@ class RunningGeneration:
 @dataclass(frozen=True, slots=True)
 class StoreMemory:
     """What we last knew of a store, written lazily: the store itself is asked at start. ``shipped``: what it had
-    acknowledged; one that knows less was rolled back."""
+    acknowledged; one that knows less was rolled back. ``rolled_back``: when (µs) that was found, and what."""
 
     full: tuple[GenerationId, int] | None = None
     lapsed: bool = False
     shipped: tuple[GenerationId, int] | None = None
+    rolled_back: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ class StateFolder:
             full=_point(loaded.get("full")),
             lapsed=bool(loaded.get("lapsed")),
             shipped=_point(loaded.get("shipped")),
+            rolled_back=_told(loaded.get("rolled_back")),
         )
 
     def save_store(self, url: str, memory: StoreMemory) -> None:
@@ -293,6 +296,13 @@ def _point(loaded: Any) -> tuple[GenerationId, int] | None:
         return (GenerationId(known), _whole(txid, TXID_MAX)) if known else None
     except (TypeError, ValueError):
         return None
+
+
+def _told(loaded: Any) -> tuple[int, str] | None:
+    match loaded:
+        case [int(wall), str(text)] if 0 <= wall <= MICROS_MAX:
+            return wall, text
+    return None
 
 
 def _whole(value: Any, most: int) -> int:

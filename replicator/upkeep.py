@@ -316,7 +316,9 @@ class Upkeep:
         segments = self._ship.segments
         done = self._makers.archive.run(running.record.generation, self._cuts)
         self._archived, self._log_due = segments, None
+        self._ship.asks_anew = True  # while puts succeed, nothing else tells that it lost what it had
         self._tell_of_damage(done.damaged)
+        self._tell_of_missing(done.missing)
         if done.logs:
             last = done.logs[-1]
             self._cuts = {each for each in self._cuts if each > last.txid_last}
@@ -348,6 +350,13 @@ class Upkeep:
             log.error("segment.damaged", extra={"store": self._store.url, "key": ", ".join(damaged)})
             self.ask(Job(FULL, {"schedule": None}))
         self._damaged = set(damaged)
+
+
+    def _tell_of_missing(self, missing: Sequence[tuple[int, int]]) -> None:
+        if missing:
+            holes = ", ".join(f"{first:016x} to {last:016x}" for first, last in missing)
+            self._ship.memory.rolled_back(f"transactions {holes}, which it had acknowledged, are not there any more")
+            self.ask(Job(FULL, {"schedule": None}))
 
 
 def _is_same(one: Job, other: Job) -> bool:

@@ -91,15 +91,16 @@ class Ship:
         self._reserved: Place | None = None
         self._enlisted = False
         self._ready = False
+        self.asks_anew = False  # at the next step; set by who has seen that time went by
         self._announced: set[GenerationId] = set()
         self._put_at = float("-inf")
         self._hurried: Place | None = None
         self._retries = Retries()
-        self._memory = Memory(store, state, marks, clock)
+        self.memory = Memory(store, state, marks, clock)
         self._damage = ""
         self.trouble: ReplicatorError | None = None  # why the store does not tell how far it is
         self._asked = False
-        self._segments = self._bytes_shipped = 0
+        self.segments = self._bytes_shipped = 0  # put so far, in this run
         self._full: tuple[GenerationId, int] | None = None
         # Generation and digest of the newest unit there, which the next one has to chain to; None if unknown.
         self._newest_there: tuple[GenerationId, bytes] | None = None
@@ -155,7 +156,7 @@ class Ship:
 
     def close(self) -> None:
         """Write down how far the store is."""
-        self._memory.save()
+        self.memory.save()
 
     def hurry(self, place: Place) -> None:
         """Somebody waits until what lies before *place* is shipped: no interval until then, no long pause."""
@@ -177,7 +178,7 @@ class Ship:
             self._full = (generation, txid)
             if self._place is None:
                 self._place, self._reserved, self._newest_there = self._reserved, None, None
-        self._memory.keep(self._full, lapsed=self._place is None)
+        self.memory.keep(self._full, lapsed=self._place is None)
         self._marks.store(self._store.url, lapsed=self._place is None)
         self._marks.well(self._store.url)
 
@@ -185,11 +186,6 @@ class Ship:
     def has_place(self) -> bool:
         """Whether the store has told how far it is."""
         return self._ready
-
-    @property
-    def segments(self) -> int:
-        """How many were put so far, in this run."""
-        return self._segments
 
     @property
     def has_full(self) -> bool:
@@ -213,6 +209,8 @@ class Ship:
         if running is None:
             return None
         self._limit()
+        if self.asks_anew:
+            self.asks_anew = self._ready = False
         if not self._ready:
             try:
                 self._enlist()
@@ -290,7 +288,7 @@ class Ship:
         return units[-1][0], behind, len(content)
 
     def _advance(self, last: UnitHeader, behind: Place, size: int) -> None:
-        self._segments += 1
+        self.segments += 1
         self._bytes_shipped += size
         shipped = last.position if last.commits else Position(last.generation, last.txid_first - 1)
         self._marks.store(
@@ -299,10 +297,10 @@ class Ship:
             shipped_observed=last.observed_last,
             oldest_unshipped=self._oldest_from(behind),
             spool_bytes=self._spool.bytes_from(behind),
-            segments=self._segments,
+            segments=self.segments,
             bytes_shipped=self._bytes_shipped,
         )
-        self._memory.shipped(shipped)
+        self.memory.shipped(shipped)
         with self._lock:  # last: who waits for it shall find it told
             if self._place is not None:
                 self._place = behind
@@ -318,9 +316,10 @@ class Ship:
     def _find_place(self, running: GenerationId) -> None:
         """Ask the store how far it is, and find that in the spool; a queue with a hole in it has lapsed."""
         newest = self._newest(running)
-        memory = self._memory.load()
+        if newest.unit is None and not newest.fulls:
+            self._announced.clear()  # it may have been emptied
         place = None
-        if not memory.lapsed:
+        if not self.memory.load().lapsed:
             place = place_behind(self._spool, newest.unit, running, self._newest, self._store.url)
         known = self._state.generation
         if newest.fulls and known is not None and known.base_checksum is None:
@@ -331,7 +330,7 @@ class Ship:
             self._full = (running, newest.fulls[-1].txid) if newest.fulls else None
             self._newest_there = (running, newest.unit[-TRAILER_SIZE:]) if newest.unit is not None else None
         self._spool.retain(self._store.url, place)
-        self._memory.found(running, newest, lapsed=place is None)
+        self.memory.found(running, newest, lapsed=place is None)
 
     def _announce(self, generation: GenerationId) -> None:
         """The generation's record goes before anything of it."""
@@ -368,7 +367,7 @@ class Ship:
         with self._lock:
             self._place = self._reserved = None
             self._spool.retain(self._store.url, None)
-        self._memory.keep(self._full, lapsed=True)
+        self.memory.keep(self._full, lapsed=True)
         message = f"{reason}; what was queued is dropped, and a full backup follows when the store is back"
         log.error("store.lapsed", extra={"store": self._store.url, "reason": message})
         self._marks.store(self._store.url, lapsed=True, spool_bytes=0, unprotected_since=self._clock.wall())
