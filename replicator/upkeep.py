@@ -351,11 +351,12 @@ class Upkeep:
             self.ask(Job(FULL, {"schedule": None}))
         self._damaged = set(damaged)
 
-
     def _tell_of_missing(self, missing: Sequence[tuple[int, int]]) -> None:
         if missing:
             holes = ", ".join(f"{first:016x} to {last:016x}" for first, last in missing)
-            self._ship.memory.rolled_back(f"transactions {holes}, which it had acknowledged, are not there any more")
+            self._ship.memory.rolled_back(
+                f"transactions {holes}, which it had acknowledged, are not there any more"
+            )
             self.ask(Job(FULL, {"schedule": None}))
 
 
