@@ -21,7 +21,7 @@ from typing import Any
 
 from replicator.core.changed_pages import ChangedPages, decode_changed
 from replicator.core.cursor import EMPTY, WalCursor
-from replicator.core.errors import Interrupted, ObjectCorrupt
+from replicator.core.errors import Interrupted, ObjectCorrupt, StoreError
 from replicator.core.names import FullName, GenerationName
 from replicator.core.position import TXID_MAX, GenerationId
 from replicator.core.records import EPOCH_MAX, GenerationRecord, decode_generation
@@ -283,6 +283,14 @@ class StateFolder:
 
     def _store_path(self, url: str) -> str:
         return os.path.join(self.folder, "stores", hashlib.sha256(url.encode()).hexdigest()[:16] + ".json")
+
+
+def repository_of(folder: str) -> str:
+    """Whose objects an agent with the state folder *folder* writes; empty where nobody knows."""
+    try:
+        return _digits((read_json(os.path.join(folder, "state.json")) or {}).get("repository"), 32)
+    except (ValueError, TypeError, StoreError):
+        return ""
 
 
 # --- what was loaded: of the kind that we write, or ValueError and its like ------------------------------

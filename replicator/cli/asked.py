@@ -5,28 +5,34 @@ No click in here, and nothing is printed: the Python API of the package uses it 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from replicator.core.errors import ConfigError, TargetUnreachable, UsageError
-from replicator.core.names import BackupName, FullName
+from replicator.core.errors import ConfigError, OwnershipLost, StoreError, TargetUnreachable, UsageError
+from replicator.core.names import FULL, BackupName, FullName
 from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
 from replicator.key_change import KeyHolders
 from replicator.keys import KeySource, unlocked
 from replicator.repository import Repository, newest_point, window
 from replicator.restore import Chosen, Target, choose
-from replicator.state import default_state_folder
+from replicator.slots import readable_record_in
+from replicator.state import default_state_folder, repository_of
 from replicator.status import read_status
-from replicator.store import connect
+from replicator.store import connect, shown_url
 from replicator.store.sealed import SealedStore
 
 if TYPE_CHECKING:
     # Configuration knows of all that an agent is made of; a restore from a URL needs none of it.
     from replicator.config import AgentConfig, DatabaseConfig
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "replicator.yml"
 LATEST = "latest"
@@ -68,27 +74,74 @@ def opened(url: str, database: DatabaseConfig | None = None) -> SealedStore:
     return unlocked(connect(url), database.encryption if database else None)
 
 
-def find_store(source: str, config_path: str | None) -> SealedStore:
-    """The store that SOURCE means: a URL, a database that the configuration knows or that an agent
-    replicates (its first store), or else a folder."""
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a database lies: ``urls`` of its stores, and the state folder that knows whose they are."""
+
+    urls: tuple[str, ...]
+    state_folder: str
+    database: DatabaseConfig | None
+
+    def open(self, url: str) -> SealedStore:
+        """Raises OwnershipLost for the repository of another database, however it came there."""
+        store = opened(url, self.database)
+        ours, found = repository_of(self.state_folder), readable_record_in(store.plain)
+        if ours and found is not None and found.repository != ours:
+            raise OwnershipLost(
+                f"{store.url} is the repository of another database ({found.repository}, ours is {ours})",
+                hint="stores may have changed places; to look into this one all the same, give its URL in place of the "
+                "database",
+            )
+        return store
+
+
+def _places_of(source: str, config_path: str | None) -> _Places | None:
+    """None where SOURCE is a store."""
     if not source or "://" in source:
-        return opened(source)
+        return None
     # In a disaster a broken configuration must not stand between a person and a folder they name.
     config = None if config_path is None and os.path.isdir(source) else configuration(config_path)
     found = config.find(source) if config is not None else None
     if found is not None:
-        return opened(found.stores[0], found)
+        return _Places(found.stores, found.state_folder, found)
     folder = state_folder_of(source)
-    if folder is not None:
-        stores = (read_status(folder) or {}).get("stores") or []
-        if stores:
-            return opened(str(stores[0]["url"]))
-    if os.path.isfile(source):
+    told = ((read_status(folder) or {}).get("stores") or []) if folder is not None else []
+    return _Places(tuple(str(each["url"]) for each in told), folder, None) if folder and told else None
+
+
+def find_store(source: str, config_path: str | None) -> SealedStore:
+    """The store that SOURCE means: a URL; or a database that the configuration knows or that an agent replicates, of
+    whose stores the first that answers and has it; or else a folder."""
+    places = _places_of(source, config_path)
+    if places is not None:
+        return _first_of(places)
+    if source and "://" not in source and os.path.isfile(source):
         raise UsageError(
             f"{source} is a file, and no agent is known to replicate it",
             hint="give the URL or the folder of its store, or the configuration with --config",
         )
     return opened(source)
+
+
+def _first_of(places: _Places) -> SealedStore:
+    for url in places.urls[:-1]:
+        try:
+            store = places.open(url)
+            if next(iter(store.plain.list(FULL)), None) is not None:
+                return store
+            reason = "it has no full backup"
+        except (StoreError, OwnershipLost) as exc:
+            reason = str(exc)
+        log.warning("store.passed-over", extra={"store": shown_url(url), "reason": reason})
+    return places.open(places.urls[-1])
+
+
+def find_stores(source: str, config_path: str | None) -> list[Callable[[], SealedStore]]:
+    """All that SOURCE means, each opened when its turn comes: of a database every store."""
+    places = _places_of(source, config_path)
+    if places is None:
+        return [lambda: find_store(source, config_path)]
+    return [partial(places.open, url) for url in places.urls]
 
 
 def key_holders(source: str, config_path: str | None) -> KeyHolders:

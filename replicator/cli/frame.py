@@ -76,6 +76,12 @@ class Verb(click.Command):
         self.params += everywhere()
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        from replicator.cli.logs import warn_on_stderr  # which knows us
+
+        warn_on_stderr(settings_of(ctx))
+        return super().invoke(ctx)
+
 
 class CommandVerb(Verb):
     """A verb behind whose arguments another command may stand: ``verb … -- CMD ARG…``."""

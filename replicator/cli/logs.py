@@ -17,14 +17,39 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 def log_to_stderr(settings: Settings, usual: int) -> None:
     """Send every event of *usual* level and above to standard error; -v and -q move the level."""
     level = logging.ERROR if settings.quiet else logging.DEBUG if settings.verbosity else usual
+    _handle(_Json() if settings.json else _Logfmt(), _Tracebacks(settings.verbosity >= 2), level)
+
+
+def warn_on_stderr(settings: Settings) -> None:
+    """What a verb has to say beside its result: a line for each warning, once."""
+    _handle(_Warning(), _Once(), logging.ERROR if settings.quiet else logging.WARNING)
+
+
+def _handle(formatter: logging.Formatter, which: logging.Filter, level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if settings.json else _Logfmt())
-    handler.addFilter(_Tracebacks(settings.verbosity >= 2))
+    handler.setFormatter(formatter)
+    handler.addFilter(which)
     root = logging.getLogger("replicator")
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+    logging.getLogger("watchdog").propagate = False  # it tells of threads of its own
     logging.raiseExceptions = False  # whoever read our standard error may have gone
+
+
+class _Once(logging.Filter):
+    """A store that is read twice says the same twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = f"{record.getMessage()} {_fields_of(record)}"
+        if text in self._told:
+            return False
+        self._told.add(text)
+        return True
 
 
 class _Tracebacks(logging.Filter):
@@ -61,6 +86,15 @@ class _Logfmt(logging.Formatter):
         if not record.exc_info:
             return line
         return "\n".join((line, *map(tame, self.formatException(record.exc_info).splitlines())))
+
+
+class _Warning(logging.Formatter):
+    """``warning: repository unreadable: key=… error=…``"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = record.getMessage().replace(".", " ").replace("-", " ")
+        fields = " ".join(f"{key}={_quoted(str(value))}" for key, value in _fields_of(record).items())
+        return tame(f"{record.levelname.lower()}: {event}: {fields}" if fields else f"warning: {event}")
 
 
 class _Json(logging.Formatter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -17,7 +17,7 @@ from replicator.cli.signals import STOPPING, Asked, handled
 from replicator.cli.through import agent_runs, tell_failure, through_agent
 from replicator.config import DatabaseConfig
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import Interrupted, KeyRefused, UsageError
+from replicator.core.errors import Interrupted, KeyRefused, ReplicatorError, UsageError
 from replicator.core.names import REPOSITORY, KeyName, LeaseName, parse_name
 from replicator.core.times import format_time
 from replicator.enlist import newest_lease
@@ -61,20 +61,34 @@ def verify_verb(
     repository also without the key. content: backups and log say what they should to each other, chunk by chunk, unit
     by unit. restore: each generation is restored. Exit code 13 if something is hurt, 3 if time ran out before the
     end. With --repair logs and segments are put back from the spool or from the other stores of the database; a
-    backup that is hurt is relied upon no more, and a full one is made of the live database. JSON: `replicator-verify`
-    {store, level, objects, bytes_read, restored, ended_early, hurt [{name, fault}], lost [{generation, txid_first,
-    txid_last, first, last}], notes[]}.
+    backup that is hurt is relied upon no more, and a full one is made of the live database. Of a database each
+    store is looked at. JSON, an object a store: `replicator-verify` {store, level, objects, bytes_read, restored,
+    ended_early, hurt [{name, fault}], lost [{generation, txid_first, txid_last, first, last}], notes[]}.
     """
     screen = screen_of(ctx)
     looking = _Looking(level, Limits(sample, max_duration), scratch)
     if not repair:
-        return _tell(screen, *looking.at(asked.find_store(source, config)))
+        stores = asked.find_stores(source, config)
+        return max(_look_at(screen, looking, opened, alone=len(stores) == 1) for opened in stores)
     database = asked.find_database(source, config)
     if database is None:
         raise UsageError(
             f"{source} is a store, and only the agent of a database repairs one", hint="name the database"
         )
     return max(_repair(screen, database, url, looking) for url in database.stores)
+
+
+def _look_at(screen: Screen, looking: _Looking, opened: Callable[[], SealedStore], *, alone: bool) -> int:
+    """Of several stores, one that cannot be looked at does not keep the others from being."""
+    try:
+        return _tell(screen, *looking.at(opened()))
+    except Interrupted:
+        raise
+    except ReplicatorError as exc:
+        if alone:
+            raise
+        screen.result(f"NOT SEEN  {exc}")
+        return exc.exit_code
 
 
 class _Looking:
