@@ -336,6 +336,8 @@ def _chained(units: Units, name: CarrierName, last: int) -> list[tuple[UnitHeade
         if each is None:
             return None
         unit = decode_unit(each[1])
+        if unit.header.generation != name.generation:
+            return None
         if digest is not None and not follows(unit.header, digest):
             return None
         found.append(each)
