@@ -74,5 +74,9 @@ def window(repository: Repository) -> str:
 def point_in(unit: Unit, number: int) -> RestorePoint:
     entry = unit.entries[number]
     return RestorePoint(
-        Position(unit.header.generation, entry.txid), entry.observed, entry.not_before, entry.pages_after
+        Position(unit.header.generation, entry.txid),
+        entry.observed,
+        entry.not_before,
+        entry.pages_after,
+        entry.span,
     )

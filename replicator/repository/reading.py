@@ -41,12 +41,13 @@ _UNITS_KEPT = 64
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
     """A position that can be restored. It was committed after ``not_before``, no later than ``observed``;
-    the database had ``pages`` pages then."""
+    the database had ``pages`` pages then. ``span``: how many commits it stands for, as far as it says."""
 
     position: Position
     observed: int
     not_before: int
     pages: int
+    span: int = 1
 
 
 @contextlib.contextmanager
@@ -157,8 +158,8 @@ class Repository:
             raise ObjectCorrupt(
                 f"{name} is of repository {repository}, and {self.store.url} is {self.identity}",
                 name=REPOSITORY,
-                hint=f"one of the two does not belong there; if it is {REPOSITORY}, take it away: without it what is "
-                "there counts. `verify --level content` says more",
+                hint=f"{name} or {REPOSITORY} does not belong there: `verify --level content` says more. Take it away, "
+                "or name one of the other generations by --generation",
             )
 
     def backup(self, name: BackupName) -> Manifest | Incremental:
@@ -198,21 +199,42 @@ def read_repository(store: Store) -> Repository:
 
 
 def _identity(store: Store) -> str:
-    """As the repository's own record says; where that is lost, as the fulls do: they are enough to restore.
-
-    Asked before all names are listed: a bucket may hold many repositories, and be none.
+    """As the repository's own record says; where that is lost, as the fulls do, if they agree: they are enough to
+    restore. Asked before all names are listed: a bucket may hold many repositories, and be none.
     """
     try:
         return decode_repository(store.get(REPOSITORY), REPOSITORY).repository
     except (ObjectNotFound, ObjectCorrupt) as exc:
-        for each in reversed(list(store.list(FULL))):
-            if isinstance(parse_name(each.name), FullName):
-                with contextlib.suppress(ObjectNotFound, ObjectCorrupt):
-                    found = decode_manifest(store.get(each.name), each.name).repository
-                    log.warning("repository.unreadable", extra={"key": REPOSITORY, "error": str(exc)})
-                    return found
+        found = _identities(store)
+        if len(found) > 1:
+            raise ObjectCorrupt(
+                f"fulls of {len(found)} repositories lie at {store.url}, and what would say which one it is cannot be "
+                f"read: {exc}",
+                name=REPOSITORY,
+                hint=f"put {REPOSITORY} back, by `verify DATABASE --repair` or from another store; or take away what "
+                f"does not belong there: {', '.join(f'{name} is of {whose}' for whose, name in found.items())}",
+            ) from exc
+        for whose in found:
+            log.warning("repository.unreadable", extra={"key": REPOSITORY, "error": str(exc)})
+            return whose
         if isinstance(exc, ObjectCorrupt):
             raise
         raise RepositoryNotFound(
             f"no repository at {store.url}", hint="name the store URL that the agent replicates to"
         ) from exc
+
+
+def _identities(store: Store) -> dict[str, str]:
+    """Of which repositories there are fulls, each with the name of one; of every generation the newest is read."""
+    newest: dict[GenerationId, list[FullName]] = {}
+    for each in store.list(FULL):
+        name = parse_name(each.name)
+        if isinstance(name, FullName):
+            newest.setdefault(name.generation, []).append(name)
+    found: dict[str, str] = {}
+    for names in newest.values():
+        for full in reversed(names):
+            with contextlib.suppress(ObjectNotFound, ObjectCorrupt):
+                found.setdefault(decode_manifest(store.get(str(full)), str(full)).repository, str(full))
+                break
+    return found

@@ -237,18 +237,21 @@ def _last_begun(repository: Repository, carriers: tuple[CarrierName, ...], time:
 def _time_notes(
     point: RestorePoint, following: RestorePoint | None, time: int
 ) -> tuple[tuple[str, ...], str | None]:
-    if (
-        following is None
-        or following.position.txid == 0
-        or following.position.generation != point.position.generation
-    ):
+    if following is None or time == point.observed:
         return (), None
-    if following.position.txid > point.position.txid + 1 and following.not_before == following.observed:
+    if following.position.generation != point.position.generation:
+        between = (
+            f"of the commits between {format_time(point.observed)}, where generation {point.position.generation} "
+            f"ends, and {format_time(following.observed)}, where {following.position.generation} begins, none was "
+            f"captured: {format_time(time)} is rounded to the restore point before it, {point.position}"
+        )
+        return (between,), between
+    if following.position.txid - following.span > point.position.txid:
         kept = (
             f"of the commits between {format_time(point.observed)} and {format_time(following.observed)} none is kept "
             f"any more: {format_time(time)} is rounded to the restore point before it, {point.position}"
         )
-        return ((kept,), kept) if time > point.observed else ((), None)
+        return (kept,), kept
     if following.not_before >= time:
         return (), None
     ambiguous = (

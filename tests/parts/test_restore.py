@@ -27,7 +27,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     TargetUnreachable,
 )
-from replicator.core.full import decode_manifest
+from replicator.core.full import decode_manifest, encode_manifest
 from replicator.core.key_ring import new_ring
 from replicator.core.names import FullName, GenerationName, PackName, SegmentName, parse_name
 from replicator.core.position import GenerationId, Position
@@ -386,6 +386,23 @@ def test_a_lost_record_of_the_repository_costs_nothing(
     assert "repository.unreadable" in [each.message for each in caplog.records]
 
 
+def test_without_the_record_fulls_of_two_repositories_are_not_chosen_from(shelf: Shelf, output: Path) -> None:
+    """The newer one may be anybody's. One of them is named, for each."""
+    (full,) = shelf.names(FullName)
+    ours = decode_manifest(shelf.store.get(full), full)
+    foreign = replace(ours, repository="ab" * 16, generation=LATER, observed=ours.observed + SECOND)
+    shelf.store.put(str(foreign.name), encode_manifest(foreign))
+    with pytest.raises(ObjectCorrupt, match="is of repository abab") as strange:
+        restore(shelf.store, output)
+    shelf.store.delete("repository.json")
+    with pytest.raises(ObjectCorrupt, match="fulls of 2 repositories") as caught:
+        restore(shelf.store, output)
+
+    assert "--generation" in str(strange.value.hint)
+    assert f"is of {'ab' * 16}" in str(caught.value.hint)
+    assert not output.exists()
+
+
 def test_a_full_that_does_not_need_a_lost_pack_is_named(shelf: Shelf, output: Path) -> None:
     """The newest one whose manifest reads and names other packs."""
     (name,) = shelf.names(PackName)
@@ -713,6 +730,39 @@ def test_s50_a_time_means_the_last_commit_seen_by_then(
             choose(repository, Target(timestamp=time, exact=True))
     else:
         assert chosen == choose(repository, Target(timestamp=time, exact=True))
+
+
+def test_x3_a_time_before_a_hole_is_rounded_and_exact_refuses_it(timed: Shelf) -> None:
+    """What lies between was committed then, and is not there any more."""
+    (hole,) = (each.name for each in timed.store.list("tail/") if each.name.endswith("3.segment"))
+    timed.store.delete(hole)
+    repository = read_repository(timed.store)
+    time = START + 25 * SECOND
+    chosen = choose(repository, Target(timestamp=time))
+
+    assert Position(G, 2) == chosen.point.position
+    assert "none is kept any more" in chosen.notes[0]
+    with pytest.raises(TargetUnreachable, match="none is kept"):
+        choose(repository, Target(timestamp=time, exact=True))
+    assert (
+        Position(G, 2) == choose(repository, Target(timestamp=START + 20 * SECOND, exact=True)).point.position
+    )
+
+
+def test_x3_a_time_between_two_generations_is_rounded_and_exact_refuses_it(timed: Shelf) -> None:
+    later = timed.begin(LATER, began=START + 100 * SECOND)
+    later.tip = replace(later.tip, observed=START + 100 * SECOND)
+    timed.full(later)
+    repository = read_repository(timed.store)
+    chosen = choose(repository, Target(timestamp=START + 80 * SECOND))
+
+    assert Position(G, 6) == chosen.point.position
+    assert f"where {LATER} begins, none was captured" in chosen.notes[0]
+    with pytest.raises(TargetUnreachable, match="none was captured"):
+        choose(repository, Target(timestamp=START + 80 * SECOND, exact=True))
+    for time, generation in ((60, G), (100, LATER)):
+        exact = Target(timestamp=START + time * SECOND, exact=True)
+        assert generation == choose(repository, exact).point.position.generation
 
 
 def test_s50_a_time_before_the_oldest_point_is_unreachable(timed: Shelf) -> None:

@@ -830,6 +830,18 @@ def test_another_server_gives_the_start_of_an_object(lying: S3Server) -> None:
         assert (bytes(min(size, 100)), size) == store.get_start(f"{size}", 100)
 
 
+def test_another_server_gives_a_part_of_an_object(lying: S3Server) -> None:
+    """It may answer with all of it: the part is cut out, so that what was stored there can be restored."""
+    store = store_on(lying)
+    content = bytes(range(200))
+    store.put("some", content)
+
+    assert content[50:60] == store.get_range("some", 50, 10)
+    assert content[150:] == store.get_range("some", 150, 50)
+    with pytest.raises(ObjectCorrupt, match="some ends at byte 200"):
+        store.get_range("some", 150, 51)
+
+
 def test_the_memory_of_a_large_object_is_its_own(server: S3Server) -> None:
     """Another process: to put and to get 192 MiB takes them once, and less than 64 MB beside."""
     script = """
