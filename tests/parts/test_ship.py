@@ -393,7 +393,7 @@ def test_a_refusal_is_asked_about_now_and_then(pier: Pier) -> None:
     assert pier.step() is None
 
 
-def without(*_: object) -> None:
+def without(*_: object, **__: object) -> None:
     raise StoreUnavailable("cannot read the spool: too many open files")
 
 
@@ -415,17 +415,18 @@ def test_without_a_descriptor_neither_store_nor_spool_is_reached(
 
 
 def test_a_lapse_that_our_own_disk_refuses_ends_nothing(pier: Pier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies in the store is damaged twice, so the queue is given up; and the spool cannot be cleared."""
+    """What lies in the store is damaged twice, so the queue is given up; and that cannot be written down."""
     pier.commit(3)
     pier.run()
     pier.commit(1)
     damaged: Any = ObjectCorrupt("it holds rubbish", name="tail/0")
+    pier.clock.advance(60.0)
     faulty(pier).fail("put", error=damaged)
     assert pier.step() is not None
     pier.clock.advance(60.0)
     faulty(pier).fail("put", error=damaged)
     with monkeypatch.context() as patch:
-        patch.setattr(pier.spool, "retain", without)
+        patch.setattr(pier.ship._memory, "keep", without)
         assert pier.step() is not None
     pier.clock.advance(60.0)
     pier.run()
