@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicator.core.cursor import EMPTY
 from replicator.core.errors import (
+    ObjectCorrupt,
     OwnershipLost,
     StoreDenied,
     StoreUnavailable,
@@ -389,6 +391,47 @@ def test_a_refusal_is_asked_about_now_and_then(pier: Pier) -> None:
     assert error is not None
     assert "give it" == error.hint
     assert pier.step() is None
+
+
+def without(*_: object, **__: object) -> None:
+    raise StoreUnavailable("cannot read the spool: too many open files")
+
+
+def test_without_a_descriptor_neither_store_nor_spool_is_reached(
+    pier: Pier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The put fails, and so does the look into the spool for what to say of it: told, and tried again."""
+    pier.commit(3)
+    faulty(pier).fail("put")
+    with monkeypatch.context() as patch:
+        patch.setattr(pier.spool, "header_at", without)
+        assert pier.step() is not None
+    (error,) = pier.marks.snapshot().errors
+    pier.clock.advance(60.0)
+    pier.run()
+
+    assert "the network went away" == error.message
+    assert [str(SegmentName(G, 1))] == pier.segments
+
+
+def test_a_lapse_that_our_own_disk_refuses_ends_nothing(pier: Pier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in the store is damaged twice, so the queue is given up; and that cannot be written down."""
+    pier.commit(3)
+    pier.run()
+    pier.commit(1)
+    damaged: Any = ObjectCorrupt("it holds rubbish", name="tail/0")
+    pier.clock.advance(60.0)
+    faulty(pier).fail("put", error=damaged)
+    assert pier.step() is not None
+    pier.clock.advance(60.0)
+    faulty(pier).fail("put", error=damaged)
+    with monkeypatch.context() as patch:
+        patch.setattr(pier.ship._memory, "keep", without)
+        assert pier.step() is not None
+    pier.clock.advance(60.0)
+    pier.run()
+
+    assert pier.segments
 
 
 def test_a_put_that_failed_after_taking_the_bytes_is_adopted(any_pier: Pier) -> None:
