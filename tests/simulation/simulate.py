@@ -1,6 +1,7 @@
 """Lives from seeds: `make simulate SEEDS=1000`; one again: `python -m tests.simulation.simulate --seeds 1 --first 17`.
 
-Prints what was lived, and each seed that failed with its reason; those belong into seeds.txt.
+Prints each seed that failed with its reason (those belong into seeds.txt), and at the end, also of one that is
+interrupted, what was lived.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir=memory) as folder:
             try:
                 lived = live(seed, folder, steps=given.steps)
+            except KeyboardInterrupt:
+                break
             except Exception as exc:
                 failed.append(seed)
                 print(f"seed {seed} failed: {where(exc)}", flush=True)

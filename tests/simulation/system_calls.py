@@ -97,7 +97,9 @@ class SystemCalls:
             number = self._fds[int(text.rpartition("/")[2])]
         else:
             file = self._kernel.disk.find(self._kernel.path_of(source) or "?")
-            assert isinstance(file, File)
+            if not isinstance(file, File):
+                _real["link"](source, target, **how)  # which says that it is not there
+                raise AssertionError(f"nobody follows {source}")
             number = file.number
         with self._kernel.point("link", found):
             _real["link"](source, target, **how)

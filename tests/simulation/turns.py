@@ -6,6 +6,7 @@ Here a step runs to its end before anybody else moves; fibers.py has those that 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -98,7 +99,9 @@ class Turns:
         if task.again:
             task.again, delay = False, 0.0
         if delay is not None:
-            self._schedule(task, self.clock.now() + delay)
+            now = self.clock.now()
+            # A clock goes on, if by less than a number can tell.
+            self._schedule(task, max(now + delay, math.nextafter(now, FOREVER)) if delay else now)
 
     def kill(self, *_: str) -> None:
         """Of whoever is killed; nobody is interrupted here, so nothing is under way."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from replicator.core.catalogue import Listed
-from replicator.core.errors import ObjectExists, ObjectNotFound, StoreUnavailable
+from replicator.core.errors import ObjectNotFound, StoreError, StoreUnavailable
 from replicator.core.full import decode_manifest
 from replicator.core.incremental import decode_incremental
-from replicator.core.names import FullName, IncrementalName, PackName, SegmentName, parse_name
+from replicator.core.names import FullName, IncrementalName, PackName, SegmentName, parse_name, tail_prefix
 from replicator.core.position import GenerationId
 from replicator.core.records import lease_in_segment
 from replicator.core.unit import UnitHeader, decode_unit, follows, split_units
@@ -83,6 +83,11 @@ class Ledger:
         """Manifest, then data."""
         self.there.discard(name)
         self.acknowledged.discard(name)
+        match parse_name(name):
+            case SegmentName(generation) if not any(
+                each.startswith(tail_prefix(generation)) for each in self.there
+            ):
+                self._tips.pop(generation, None)  # what no full led to in time
         self._packs.pop(name, None)
         users = [user for user, packs in self._packs.items() if name in packs]
         assert not users, f"{name} is deleted, and {users[0]} needs it"
@@ -166,7 +171,7 @@ def in_weather(found: Callable[[FolderStore], Weather]) -> Iterator[None]:
             def put() -> None:
                 try:
                     super(StormyFolder, self).put(name, data)
-                except (ObjectExists, StoreUnavailable):
+                except StoreError:
                     # Whoever put it was killed before it could be told; or it is there, but its folder was not synced.
                     with weather.judging(), contextlib.suppress(ObjectNotFound):
                         if name not in ledger.there:
