@@ -35,9 +35,9 @@ LIMITS = {
         "barrier, 6 to 20 ms, is one turn more to lose."
     ),
     "longest stall, alone": (
-        "It is the hold of a write barrier, once in some 55 MB of log: what is left of the log is captured and moved in "
-        "15 to 30 ms, and in more where the cores are wanted by others. Without it the log grows for as long as the "
-        "writer does not pause."
+        "It is the hold of a write barrier, once in some 55 MB of log: what is left of the log is captured and moved "
+        "in 15 to 30 ms, and in more where the cores are wanted by others. Without it the log grows for as long as "
+        "the writer does not pause."
     ),
     "first, MB: 1000: time": (
         "Of the two cores, compressing a gigabyte takes 2.8 s, SHA-256 of the chunks 0.5 s, the hashes of all pages, "
