@@ -426,7 +426,7 @@ def test_a_lapse_that_our_own_disk_refuses_ends_nothing(pier: Pier, monkeypatch:
     pier.clock.advance(60.0)
     faulty(pier).fail("put", error=damaged)
     with monkeypatch.context() as patch:
-        patch.setattr(pier.ship._memory, "keep", without)
+        patch.setattr(pier.ship.memory, "keep", without)
         assert pier.step() is not None
     pier.clock.advance(60.0)
     pier.run()
