@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["plain", "sealed"]
-RARELY = 401
+RARELY = 601
 SHARES = 4
 
 
@@ -34,7 +34,7 @@ def kill(scratch: str, kind: str, *, every: int, offset: int, tried: Any) -> int
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_that_is_killed_loses_nothing_that_was_shipped(scratch: str, kind: str, tried: Any) -> None:
     """Its files are what the model says they are; another agent goes on from them."""
-    assert kill(scratch, kind, every=RARELY, offset=RARELY // 2, tried=tried) > 5
+    assert kill(scratch, kind, every=RARELY, offset=RARELY // 2, tried=tried) > 3
 
 
 @pytest.mark.slow

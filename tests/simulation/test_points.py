@@ -15,7 +15,7 @@ from tests.simulation.campaign import Trial, record
 
 SHARES = 4
 # Of the states after a kill, and of those after a power cut, one in so many is tried in the default run.
-RARELY = {"plain": (1, 29), "sealed": (9, 29)}
+RARELY = {"plain": (1, 59), "sealed": (17, 59)}
 KINDS = ["plain", "sealed"]
 
 
@@ -32,7 +32,7 @@ def try_share(scratch: str, kind: str, share: int, rarely: tuple[int, int], trie
     tried(counts)
 
     assert not outcome.wrong, "\n".join([f"{len(outcome.wrong)} wrong", *outcome.wrong[:20]])
-    assert outcome.tried.total() > 30
+    assert outcome.tried.total() > 10
 
 
 @pytest.mark.parametrize("share", range(SHARES))
