@@ -99,13 +99,16 @@ def _time(screen: Screen, text: str | None) -> int | None:
 def _list_repositories(screen: Screen, store: Store) -> bool:
     """Those below *store*, as the URLs to give next; whether there are any."""
     found = False
-    for prefix in repositories_in(store):
+    deep: list[str] = []
+    for prefix in repositories_in(store, too_deep=deep.append):
         found = True
         url = f"{store.url.rstrip('/')}/{prefix}"
         if screen.json:
             screen.document({"kind": "replicator-repository", "url": url})
         else:
             screen.result(url)
+    if deep:
+        screen.note(f"not looked into, since they lie deep: {len(deep)}, such as {deep[0]}; name one to see what is there")
     return found
 
 

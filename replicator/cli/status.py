@@ -34,7 +34,15 @@ from replicator.status import read_status
 # Whoever asks wants to know about the agent first; a store that is away shall not keep that back.
 ASK_SECONDS = 10.0
 _TIMES_OF_SOURCE = ("captured_observed", "pending_since")
-_TIMES_OF_STORE = ("shipped_observed", "oldest_unshipped", "unprotected_since")
+_TIMES_OF_STORE = (
+    "shipped_observed",
+    "oldest_unshipped",
+    "unprotected_since",
+    "last_full",
+    "last_incremental",
+    "last_log",
+    "last_prune",
+)
 
 
 @click.command(cls=Verb)

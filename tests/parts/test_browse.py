@@ -21,7 +21,10 @@ def test_repositories_are_found_at_any_depth_but_too_deep() -> None:
         "1/2/3/4/5/repository.json", "z/repository.json.bak",
     )  # fmt: skip
 
-    assert ["a", "b-", "b/c/d", "é"] == list(repositories_in(store))
+    deep: list[str] = []
+
+    assert ["a", "b-", "b/c/d", "é"] == list(repositories_in(store, too_deep=deep.append))
+    assert ["1/2/3/4/"] == deep
     assert ["1/2/3/4/5"] == [each for each in repositories_in(store, depth=5) if each.startswith("1")]
     assert [] == list(repositories_in(MemoryStore()))
 
