@@ -108,7 +108,9 @@ def _list_repositories(screen: Screen, store: Store) -> bool:
         else:
             screen.result(url)
     if deep:
-        screen.note(f"not looked into, since they lie deep: {len(deep)}, such as {deep[0]}; name one to see it")
+        screen.note(
+            f"not looked into, since they lie deep: {len(deep)}, such as {deep[0]}; name one to see it"
+        )
     return found
 
 
