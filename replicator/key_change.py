@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from replicator.core.errors import KeyRefused, ObjectExists, StoreError
-from replicator.core.key_ring import KeyRing, Root, rotated, unwrap, without_roots
+from replicator.core.key_ring import KeyRing, Root, openers, rotated, unwrap, without_roots
 from replicator.core.names import KeyName
-from replicator.core.operator_key import KEY_SIZE
+from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.seal import KEY_ID_SIZE
 from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, wrapped
 from replicator.slots import ring_in, slots_in
@@ -34,27 +34,36 @@ class KeyHolders:
 
     def ring(self) -> KeyRing:
         """The newest of all. Raises KeyRefused."""
+        return self._newest()[0]
+
+    def openers(self) -> tuple[OperatorKey, ...]:
+        """Those of the operator's keys that open it. What comes next is wrapped with them alone: one that was replaced
+        may still stand in the setting beside its successor, and shall not be let in again. Raises KeyRefused."""
+        ring, slot = self._newest()
+        return openers(slot, str(KeyName(ring.number)), self.source.read())
+
+    def _newest(self) -> tuple[KeyRing, bytes]:
         if not self.source.configured and any(slots_in(store) for store in self.stores):
             raise missing_key(self.stores[0].url)
         keys = self.source.read() if self.source.configured else ()
-        found: list[KeyRing] = []
+        found: list[tuple[KeyRing, bytes]] = []
         slot = kept_slot(self.path) if self.path is not None else None
         if slot is not None and self.path is not None:
-            found.append(unwrap(slot, self.path, keys))
+            found.append((unwrap(slot, self.path, keys), slot))
         for store in self.stores:
             there = ring_in(store, keys)
             if there is not None:
-                found.append(there[0])
+                found.append(there)
         if not found:
             raise KeyRefused(
                 f"{self.stores[0].url} has no key ring: it is not encrypted",
                 hint="see docs/OPERATIONS.md, Keys",
             )
-        return max(found, key=lambda ring: ring.number)
+        return max(found, key=lambda each: each[0].number)
 
-    def publish(self, ring: KeyRing, source: KeySource | None = None) -> bytes:
-        """Put *ring* where it belongs, wrapped by the first key of *source*; returns its slot."""
-        slot = wrapped(ring, source or self.source)
+    def publish(self, ring: KeyRing, keys: Sequence[OperatorKey] = ()) -> bytes:
+        """Put *ring* where it belongs, wrapped with *keys*, or those that open the one before; returns the slot."""
+        slot = wrapped(ring, keys or self.openers())
         for store in self.stores:
             try:
                 store.put(str(KeyName(ring.number)), slot)
@@ -117,8 +126,7 @@ def change_operator_key(holders: KeyHolders, new: KeySource) -> tuple[KeyRing, l
     since their store does not let go of them."""
     ring = holders.ring()
     ring = replace(ring, number=ring.number + 1)
-    new.read()  # refuses what is no key before anything is changed
-    holders.publish(ring, new)
+    holders.publish(ring, new.read()[:1])
     kept: list[str] = []
     with contextlib.suppress(StoreError):
         kept = holders.forget_slots(ring.number)

@@ -11,7 +11,7 @@ import secrets
 import shlex
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, StoreUnavailable
@@ -49,8 +49,9 @@ class KeySource:
         return any(self._texts_of(_KEY)) or any(self._texts_of(_PASSPHRASE))
 
     def read(self) -> tuple[OperatorKey, ...]:
-        """The first is what rings are wrapped with; all are tried to open one. A setting may hold several keys, with
-        commas or line ends between them, while one replaces the other. Raises ConfigError."""
+        """All are tried to open a ring; the first wraps the first ring, and later ones are wrapped with those that
+        opened the one before. A setting may hold several keys, with commas or line ends between them, while one
+        replaces the other. Raises ConfigError."""
         texts = self._read_setting(_KEY)
         keys = [parse_key(each, where) for where, text in texts for each in text.replace(",", "\n").split()]
         keys += [parse_passphrase(text, where) for where, text in self._read_setting(_PASSPHRASE)]
@@ -302,7 +303,7 @@ class HeldKeys:
             )
         drawn = [secrets.token_bytes(size) for size in (KEY_SIZE, KEY_SIZE, KEY_ID_SIZE, KEY_ID_SIZE)]
         ring = new_ring(record.repository, wall, secrets=drawn)
-        self._keep(ring, wrapped(ring, self._source))
+        self._keep(ring, wrapped(ring, self._source.read()[:1]))
 
     def _compare(self, ours: KeyRing, theirs: KeyRing, slot: bytes, url: str) -> None:
         related = any(theirs.root(each.key_id) == each for each in ours.roots)
@@ -332,9 +333,9 @@ class HeldKeys:
         return found.st_mtime_ns, found.st_ino
 
 
-def wrapped(ring: KeyRing, source: KeySource) -> bytes:
-    """Its slot, under the first of the operator's keys."""
-    return wrap(ring, source.read()[:1], [secrets.token_bytes(SALT_SIZE)])
+def wrapped(ring: KeyRing, keys: Sequence[OperatorKey]) -> bytes:
+    """Its slot, opened by any of *keys*."""
+    return wrap(ring, keys, [secrets.token_bytes(SALT_SIZE) for _ in keys])
 
 
 def kept_slot(path: str) -> bytes | None:

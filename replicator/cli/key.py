@@ -211,8 +211,8 @@ def kit(ctx: click.Context, source: str, config: str | None, output: str | None)
     """
     screen = screen_of(ctx)
     holders = asked.key_holders(source, config)
-    ring = holders.ring()  # proves that the key opens it
-    text = kit_text(ring, [store.url for store in holders.stores], holders.source.read()[0], asked.wall_now())
+    ring = holders.ring()
+    text = kit_text(ring, [store.url for store in holders.stores], holders.openers()[0], asked.wall_now())
     if output is None:
         screen.text(text)
     else:

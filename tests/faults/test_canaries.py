@@ -631,7 +631,7 @@ def test_no_value_prints_a_secret(cage: Cage, monkeypatch: pytest.MonkeyPatch) -
     made = replicator_keys.new_ring("0" * 32, 1, secrets=[secrets.token_bytes(n) for n in (32, 32, 8, 8)])
     for each in (made.roots[0], made.dedup):
         cage.keep(f"root {each.key_id}", each.secret)
-    slot = replicator_keys.wrapped(made, source)
+    slot = replicator_keys.wrapped(made, source.read())
     (cage.folder / "keys.json").write_bytes(slot)
     held = HeldKeys(source, str(cage.folder / "keys.json"))
     held.open()

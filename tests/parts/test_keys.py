@@ -9,7 +9,7 @@ import shlex
 import stat
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from replicator.core.key_ring import KeyRing, new_ring, rotated, wrap
 from replicator.core.operator_key import OperatorKey
 from replicator.core.records import RepositoryRecord, decode_repository
 from replicator.enlist import enlist
-from replicator.key_change import KeyHolders, change_operator_key, rotate
+from replicator.key_change import KeyHolders, begin_rekey, change_operator_key, rotate
 from replicator.keys import KEY, PASSPHRASE, HeldKeys, KeySource, keep_slot, kept_slot
 from replicator.rekey import Rekeyed, keys_in_use, rekey
 from replicator.slots import ring_in
@@ -542,6 +542,51 @@ def test_another_key_of_the_operators_opens_the_same_ring(tmp_path: Path) -> Non
     with pytest.raises(KeyRefused):
         agreed(tmp_path, store, ONE, name="another.json")
     assert ["keys/00000002.json"] == [each.name for each in store.list("keys/")]
+
+
+@pytest.mark.parametrize("change", [rotate, begin_rekey])
+def test_a_key_that_was_replaced_is_not_let_in_again(
+    tmp_path: Path, change: Callable[[KeyHolders, int], KeyRing]
+) -> None:
+    """Both stand in the setting while one replaces the other, in any order: the next ring is for the new one alone."""
+    store = MemoryStore()
+    put(store, agreed(tmp_path, store, ONE))
+    path = str(tmp_path / "keys.json")
+    change_operator_key(KeyHolders([store], source(ONE), path), source(TWO))
+    ring = change(KeyHolders([store], source(ONE, TWO), path), wall())
+
+    assert ring == ring_of(agreed(tmp_path, store, TWO))
+    with pytest.raises(KeyRefused):
+        agreed(tmp_path, store, ONE)
+
+
+def test_a_repository_of_a_passphrase_stays_so_beside_a_key(tmp_path: Path) -> None:
+    """A key that opens nothing there is set for something else: the passphrase opens the next ring, and it does not."""
+    store = MemoryStore()
+    words, both = KeySource({PASSPHRASE: WORDS}), KeySource({KEY: ONE, PASSPHRASE: WORDS})
+    keys = HeldKeys(words, str(tmp_path / "keys.json"))
+    keys.agree(store, SEALED, wall)
+    put(store, keys)
+    ring = rotate(KeyHolders([store], both), wall())
+
+    found = ring_in(store, words.read())
+    assert found is not None
+    assert ring == found[0]
+    assert ["passphrase"] == [each["by"] for each in json.loads(found[1])["wraps"]]
+    assert WORDS == KeyHolders([store], both).openers()[0].secret.decode()
+
+
+def test_a_ring_that_two_keys_open_is_opened_by_both_after_a_rotation(tmp_path: Path) -> None:
+    """Whoever has either goes on."""
+    store = MemoryStore()
+    keys = agreed(tmp_path, store, ONE)
+    both = source(ONE, TWO).read()
+    store.put("keys/00000002.json", keys_module.wrapped(replace(ring_of(keys), number=2), both))
+    ring = rotate(KeyHolders([store], source(THREE, TWO, ONE, ONE)), wall())
+
+    assert [ring] * 2 == [ring_of(agreed(tmp_path, store, key, name=f"{key}.json")) for key in (ONE, TWO)]
+    with pytest.raises(KeyRefused):
+        agreed(tmp_path, store, THREE, name="three.json")
 
 
 # --- refused -------------------------------------------------------------------------------------------
