@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from replicator.core.errors import KeyRefused, ObjectExists, StoreError
-from replicator.core.key_ring import KeyRing, Root, openers, rotated, unwrap, without_roots
+from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound, StoreError
+from replicator.core.key_ring import KeyRing, Root, openers, read_slot, rotated, unwrap, without_roots
 from replicator.core.names import KeyName
 from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.seal import KEY_ID_SIZE
 from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, wrapped
-from replicator.slots import ring_in, slots_in
+from replicator.slots import readable_record_in, ring_in, slots_in
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class KeyHolders:
         return openers(slot, str(KeyName(ring.number)), self.source.read())
 
     def _newest(self) -> tuple[KeyRing, bytes]:
+        self._require_one_repository()
         if not self.source.configured and any(slots_in(store) for store in self.stores):
             raise missing_key(self.stores[0].url)
         keys = self.source.read() if self.source.configured else ()
@@ -60,6 +61,32 @@ class KeyHolders:
                 hint="see docs/OPERATIONS.md, Keys",
             )
         return max(found, key=lambda each: each[0].number)
+
+    def _require_one_repository(self) -> None:
+        """Where folders were mixed up, the ring of one repository would hide that of the other from everybody, and
+        with it all that is there. Raises KeyRefused."""
+        places: dict[str, str] = {}
+        for place, repository in self._repositories():
+            places.setdefault(repository, place)
+        if len(places) > 1:
+            said = ", ".join(f"{place} of {repository}" for repository, place in places.items())
+            raise KeyRefused(
+                f"these are of different repositories: {said}",
+                hint="are these the stores of this one database? nothing was changed",
+            )
+
+    def _repositories(self) -> Iterator[tuple[str, str]]:
+        """Places, and the repository that each names, as far as it can be read."""
+        slot = kept_slot(self.path) if self.path is not None else None
+        if slot is not None and self.path is not None:
+            yield self.path, read_slot(slot, self.path)["repository"]
+        for store in self.stores:
+            record = readable_record_in(store)
+            if record is not None:
+                yield store.url, record.repository
+            for name in slots_in(store):
+                with contextlib.suppress(ObjectCorrupt, ObjectNotFound):
+                    yield f"{store.url} {name}", read_slot(store.get(str(name)), str(name))["repository"]
 
     def publish(self, ring: KeyRing, keys: Sequence[OperatorKey] = ()) -> bytes:
         """Put *ring* where it belongs, wrapped with *keys*, or those that open the one before; returns the slot."""

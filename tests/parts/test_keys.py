@@ -20,7 +20,7 @@ from replicator.config import load_config
 from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, StoreDenied, StoreUnavailable
 from replicator.core.key_ring import KeyRing, new_ring, rotated, wrap
 from replicator.core.operator_key import OperatorKey
-from replicator.core.records import RepositoryRecord, decode_repository
+from replicator.core.records import RepositoryRecord, decode_repository, encode_record
 from replicator.enlist import enlist
 from replicator.key_change import KeyHolders, begin_rekey, change_operator_key, rotate
 from replicator.keys import KEY, PASSPHRASE, HeldKeys, KeySource, keep_slot, kept_slot
@@ -587,6 +587,57 @@ def test_a_ring_that_two_keys_open_is_opened_by_both_after_a_rotation(tmp_path: 
     assert [ring] * 2 == [ring_of(agreed(tmp_path, store, key, name=f"{key}.json")) for key in (ONE, TWO)]
     with pytest.raises(KeyRefused):
         agreed(tmp_path, store, THREE, name="three.json")
+
+
+# --- stores that were mixed up -------------------------------------------------------------------------
+
+OTHER = RepositoryRecord("cd" * 16, "2025-01-28T06:00:00Z", ("sealed",))
+
+
+def stored(folder: Path, record: RepositoryRecord, name: str) -> MemoryStore:
+    """A store of an encrypted repository, whose ring is kept in *name*.json."""
+    store = MemoryStore(f"memory://{name}")
+    store.put("repository.json", encode_record(record))
+    keys = held(folder, ONE, name=f"{name}.json")
+    keys.agree(store, record, wall)
+    put(store, keys)
+    return store
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda holders: rotate(holders, wall()),
+        lambda holders: begin_rekey(holders, wall()),
+        lambda holders: change_operator_key(holders, source(TWO)),
+    ],
+    ids=["rotate", "rekey", "passwd"],
+)
+@pytest.mark.parametrize("mixed", ["store", "state", "slot", "record"])
+def test_a_ring_is_not_put_among_those_of_another_repository(
+    tmp_path: Path, mixed: str, change: Callable[[KeyHolders], object]
+) -> None:
+    """The folders of two databases were exchanged, or what lies in them: refused by name, and nothing is touched."""
+    ours, theirs = stored(tmp_path, SEALED, "ours"), stored(tmp_path, OTHER, "theirs")
+    rotate(KeyHolders([theirs], source(ONE)), wall())
+    stores, path = [ours], "ours.json"
+    if mixed == "store":
+        stores = [ours, theirs]
+    elif mixed == "state":
+        path = "theirs.json"
+    elif mixed == "slot":
+        ours.put("keys/00000002.json", theirs.get("keys/00000002.json"))
+    else:
+        ours.damage("repository.json", lambda _: encode_record(OTHER))
+    before = [{name: store.get(name) for name in store.names} for store in (ours, theirs)]
+    kept = (tmp_path / path).read_bytes()
+    with pytest.raises(KeyRefused, match="of different repositories") as caught:
+        change(KeyHolders(stores, source(ONE), str(tmp_path / path)))
+
+    assert SEALED.repository in str(caught.value)
+    assert OTHER.repository in str(caught.value)
+    assert before == [{name: store.get(name) for name in store.names} for store in (ours, theirs)]
+    assert kept == (tmp_path / path).read_bytes()
 
 
 # --- refused -------------------------------------------------------------------------------------------
