@@ -13,11 +13,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound, StoreError
-from replicator.core.key_ring import KeyRing, Root, openers, read_slot, rotated, unwrap, without_roots
+from replicator.core.key_ring import (
+    KeyRing,
+    Root,
+    joined,
+    openers,
+    read_slot,
+    rotated,
+    unwrap,
+    wanted,
+    without_roots,
+)
 from replicator.core.names import KeyName
 from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.seal import KEY_ID_SIZE
-from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, wrapped
+from replicator.keys import KEY, KeySource, keep_slot, kept_slot, missing_key, wrapped
 from replicator.slots import readable_record_in, ring_in, slots_in
 from replicator.store import Store
 
@@ -60,7 +70,11 @@ class KeyHolders:
                 f"{self.stores[0].url} has no key ring: it is not encrypted",
                 hint="see docs/OPERATIONS.md, Keys",
             )
-        return max(found, key=lambda each: each[0].number)
+        ring, slot = max(found, key=lambda each: each[0].number)
+        for other, _ in found:
+            if other.number == ring.number:
+                ring = joined(ring, other)  # store by store rotated: whatever either sealed stays readable
+        return ring, slot
 
     def _require_one_repository(self) -> None:
         """Where folders were mixed up, the ring of one repository would hide that of the other from everybody, and
@@ -89,19 +103,34 @@ class KeyHolders:
                     yield f"{store.url} {name}", read_slot(store.get(str(name)), str(name))["repository"]
 
     def publish(self, ring: KeyRing, keys: Sequence[OperatorKey] = ()) -> bytes:
-        """Put *ring* where it belongs, wrapped with *keys*, or those that open the one before; returns the slot."""
-        slot = wrapped(ring, keys or self.openers())
+        """Put *ring* where it belongs, wrapped with *keys*, or those that open the one before; returns the slot. One
+        that ended between two stores is taken up again: what it put stays. Raises KeyRefused."""
+        keys = keys or self.openers()
+        slot = self._begun(ring, keys) or wrapped(ring, keys)
         for store in self.stores:
+            name = str(KeyName(ring.number))
             try:
-                store.put(str(KeyName(ring.number)), slot)
+                store.put(name, slot)
             except ObjectExists:
-                raise KeyRefused(
-                    f"{store.url} holds a key ring number {ring.number} already",
-                    hint="somebody else is at it: try again",
-                ) from None
+                found = store.get(name)
+                if found != slot:
+                    raise _in_the_way(store, name, found, keys) from None
         if self.path is not None:
             keep_slot(self.path, slot)
         return slot
+
+    def _begun(self, ring: KeyRing, keys: Sequence[OperatorKey]) -> bytes | None:
+        """The slot of *ring* that is there already. Looks in all stores before anything is put: where one of them has
+        another ring under that number, or a later one, no other store gets this one."""
+        begun: bytes | None = None
+        for store in self.stores:
+            for name in slots_in(store):
+                if name.number >= ring.number:
+                    found = store.get(str(name))
+                    begun = begun or found
+                    if found != begun or not _is_slot_of(ring, found, str(name), keys):
+                        raise _in_the_way(store, str(name), found, keys)
+        return begun
 
     def forget_slots(self, below: int) -> list[str]:
         """Delete older slots; returns those that a store does not let go of."""
@@ -117,6 +146,32 @@ class KeyHolders:
                         )
                         kept.append(f"{store.url} {name}")
         return kept
+
+
+def _is_slot_of(ring: KeyRing, slot: bytes, name: str, keys: Sequence[OperatorKey]) -> bool:
+    try:
+        return unwrap(slot, name, keys) == ring
+    except (KeyRefused, ObjectCorrupt):
+        return False
+
+
+def _in_the_way(store: Store, name: str, slot: bytes, keys: Sequence[OperatorKey]) -> KeyRefused:
+    """What to do about a ring that has the number already which another was to have."""
+    error = KeyRefused(f"{store.url} holds another key ring as {name} already")
+    again = "run `replicator key rotate DATABASE` (with --config, where the agent has one)"
+    try:
+        if openers(slot, name, keys):
+            error.hint = f"it was rotated meanwhile, or store by store: {again}, and all stores get one ring"
+        else:
+            error.hint = (
+                f"{wanted(slot, name)} opens it: a change of your key ended before its end. Run it again with that one "
+                f"as the new key; or set both, {KEY}=NEW,OLD, and {again}"
+            )
+    except ObjectCorrupt as exc:
+        error.hint = (
+            f"{exc}: put it back from another store, or from keys.json in the state folder; or delete it"
+        )
+    return error
 
 
 def rotate(holders: KeyHolders, wall: int) -> KeyRing:

@@ -307,10 +307,16 @@ class HeldKeys:
 
     def _compare(self, ours: KeyRing, theirs: KeyRing, slot: bytes, url: str) -> None:
         related = any(theirs.root(each.key_id) == each for each in ours.roots)
-        if not related or (theirs.number == ours.number and theirs != ours):
+        if not related:
             raise KeyRefused(
                 f"{url} holds a key ring that is not this database's",
                 hint=f"if it is the right one, delete {self._path}, and it is taken from there",
+            )
+        if theirs.number == ours.number and (theirs != ours or slot != self._slot):
+            raise KeyRefused(
+                f"{url} holds another key ring of the number {ours.number} than this database's other stores",
+                hint="its keys were changed store by store: `replicator key rotate DATABASE` (with --config, where the "
+                "agent has one) brings them together, and all stores get one ring",
             )
         if theirs.number > ours.number:
             self._keep(theirs, slot)

@@ -176,6 +176,8 @@ def rekey_verb(ctx: click.Context, source: str, config: str | None, yes: bool) -
     confirm(screen, f"{count_text(objects, 'object')} will be read, put again and deleted.", yes=yes)
     if not (left and key_change.is_rekeying(ring)):
         ring = key_change.begin_rekey(holders, asked.wall_now())
+    else:
+        holders.publish(ring)  # to the stores that an earlier run did not come to
     known = _agent_has_it(screen, holders, ring)
     kept = 0
     signals = Asked()

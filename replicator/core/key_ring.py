@@ -89,6 +89,12 @@ def rotated(ring: KeyRing, created: int, secret: bytes, key_id: bytes) -> KeyRin
     return replace(ring, number=ring.number + 1, roots=(*ring.roots, Root(key_id.hex(), created, secret)))
 
 
+def joined(ring: KeyRing, other: KeyRing) -> KeyRing:
+    """*ring*, with the roots of *other* as well, before its own active one."""
+    more = tuple(each for each in other.roots if ring.root(each.key_id) is None)
+    return replace(ring, roots=(*ring.roots[:-1], *more, ring.active))
+
+
 def without_roots(ring: KeyRing, unwanted: set[str]) -> KeyRing:
     """The next ring, without roots that nothing is sealed under any more; the active one stays."""
     kept = tuple(each for each in ring.roots if each.key_id not in unwanted or each is ring.active)
@@ -159,14 +165,14 @@ def unwrap(data: bytes, name: str, keys: Sequence[OperatorKey]) -> KeyRing:
             except InvalidTag:
                 continue
             return _ring(inner, slot, name)
-    wanted = {each.get("fingerprint") for each in slot["wraps"]}
-    if any(not key.passphrase and key.fingerprint in wanted for key in keys):
+    named = {each.get("fingerprint") for each in slot["wraps"]}
+    if any(not key.passphrase and key.fingerprint in named for key in keys):
         raise KeyRefused(
             f"{name} names {_said(keys)}, and is not opened by it: the slot is damaged",
             hint="put it back from another store, or from keys.json in the state folder of the agent",
         )
     raise KeyRefused(
-        f"{name} of repository {slot['repository']} is not opened by {_said(keys)}; it wants {_wanted(slot)}",
+        f"{name} of repository {slot['repository']} is not opened by {_said(keys)}; it wants {wanted(data, name)}",
         hint="give the key it was encrypted with in BACKUP_ENCRYPTION_KEY, or its passphrase in "
         "BACKUP_ENCRYPTION_PASSPHRASE",
     )
@@ -187,7 +193,9 @@ def _said(keys: Sequence[OperatorKey]) -> str:
     return " or ".join("the passphrase" if each.passphrase else f"key {each.fingerprint}" for each in keys)
 
 
-def _wanted(slot: dict[str, Any]) -> str:
+def wanted(data: bytes, name: str) -> str:
+    """What opens the slot, as it says without a key. Raises ObjectCorrupt."""
+    slot = read_slot(data, name)
     return " or ".join(
         "a passphrase" if each["by"] == "passphrase" else f"key {each['fingerprint']}"
         for each in slot["wraps"]

@@ -640,6 +640,125 @@ def test_a_ring_is_not_put_among_those_of_another_repository(
     assert kept == (tmp_path / path).read_bytes()
 
 
+# --- broken off between two stores ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_stores(tmp_path: Path) -> tuple[MemoryStore, MemoryStore]:
+    """Of one database, whose ring is kept in keys.json; an object in each."""
+    one, two = MemoryStore("memory://one"), MemoryStore("memory://two")
+    keys = agreed(tmp_path, one, ONE)
+    keys.agree(two, SEALED, wall)
+    for store in (one, two):
+        put(store, keys)
+    return one, two
+
+
+def half_changed(folder: Path, one: MemoryStore, two: MemoryStore) -> KeyHolders:
+    """The operator's key is TWO in the first store, and ONE in the second and in the state folder."""
+    away = FaultyStore(two)
+    away.fail("put")
+    path = str(folder / "keys.json")
+    with pytest.raises(StoreUnavailable):
+        change_operator_key(KeyHolders([one, away], source(ONE), path), source(TWO))
+    return KeyHolders([one, two], source(ONE), path)
+
+
+def test_another_key_that_came_to_one_store_only_comes_to_all(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """The same is asked for again: what is there already is taken for what it is."""
+    holders = half_changed(tmp_path, *two_stores)
+    ring, kept = change_operator_key(holders, source(TWO))
+    agent = agreed(tmp_path, two_stores[0], TWO)
+    agent.agree(two_stores[1], SEALED, wall)
+    for store in two_stores:
+        put(store, agent, "leases/00000002.json")
+
+    assert (2, []) == (ring.number, kept)
+    assert ring == ring_of(agent)
+    assert [["keys/00000002.json"]] * 2 == [
+        [each.name for each in store.list("keys/")] for store in two_stores
+    ]
+    with pytest.raises(KeyRefused):
+        agreed(tmp_path, two_stores[1], ONE, name="another.json")
+
+
+def test_what_else_is_asked_for_then_is_refused_with_the_way_out(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """Before anything is put, in whatever order the stores come; with both keys a rotation brings all together."""
+    holders = half_changed(tmp_path, *two_stores)
+    before = [store.names for store in two_stores]
+    for stores in (two_stores, two_stores[::-1]):
+        for change in (
+            lambda holders: rotate(holders, wall()),
+            lambda holders: change_operator_key(holders, source(THREE)),
+        ):
+            with pytest.raises(KeyRefused, match="memory://one holds another key ring") as caught:
+                change(replace(holders, stores=stores))
+            assert OperatorKey(bytes.fromhex(TWO)).fingerprint in str(caught.value.hint)
+            assert "=NEW,OLD" in str(caught.value.hint)
+    assert before == [store.names for store in two_stores]
+    ring = rotate(replace(holders, source=source(TWO, ONE)), wall())
+
+    assert [ring] * 2 == [ring_of(agreed(tmp_path, store, TWO)) for store in two_stores]
+
+
+def test_a_slot_in_the_way_that_is_damaged_is_named(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """Nobody can say whose it is: nothing is put."""
+    one, two = two_stores
+    two.put("keys/00000002.json", b"{")
+    with pytest.raises(KeyRefused, match=r"memory://two holds another .*keys/00000002\.json") as caught:
+        rotate(KeyHolders([one, two], source(ONE)), wall())
+
+    assert "is no key slot" in str(caught.value.hint)
+    assert "keys/00000002.json" not in one.names
+
+
+def test_stores_that_were_rotated_one_by_one_get_one_ring(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """The agent refuses the two and says how to go on; then it does, and reads what was sealed under either."""
+    one, two = two_stores
+    path = str(tmp_path / "keys.json")
+    for number, store in enumerate(two_stores):
+        rotate(KeyHolders([store], source(ONE)), wall())
+        put(store, agreed(tmp_path, store, ONE, name=f"{number}.json"), "leases/00000002.json", b"between")
+    agent = agreed(tmp_path, one, ONE)
+    with pytest.raises(KeyRefused, match="another key ring of the number 2") as caught:
+        agent.agree(two, SEALED, wall)
+    assert "key rotate DATABASE" in str(caught.value.hint)
+    ring = rotate(KeyHolders(two_stores, source(ONE), path), wall())
+    agent = agreed(tmp_path, one, ONE)
+    agent.agree(two, SEALED, wall)
+
+    assert (3, 4) == (ring.number, len(ring.roots))
+    assert [b"between"] * 2 == [SealedStore(store, agent).get("leases/00000002.json") for store in two_stores]
+    for store in two_stores:
+        put(store, agent, "leases/00000003.json")
+
+
+def test_another_key_given_store_by_store_is_told_with_the_way_out(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """The same ring in two slots: the agent would not know its own in the second store."""
+    for store in two_stores:
+        change_operator_key(KeyHolders([store], source(ONE)), source(TWO))
+    agent = agreed(tmp_path, two_stores[0], ONE, TWO)
+    with pytest.raises(KeyRefused, match="another key ring of the number 2"):
+        agent.agree(two_stores[1], SEALED, wall)
+    ring = rotate(KeyHolders(two_stores, source(ONE, TWO), str(tmp_path / "keys.json")), wall())
+    agent = agreed(tmp_path, two_stores[0], TWO)
+    agent.agree(two_stores[1], SEALED, wall)
+    for store in two_stores:
+        put(store, agent, "leases/00000002.json")
+
+    assert ring == ring_of(agent)
+
+
 # --- refused -------------------------------------------------------------------------------------------
 
 
@@ -715,10 +834,11 @@ def test_of_two_rotations_at_once_one_is_refused(tmp_path: Path) -> None:
     mine = rotated(ring_of(keys), wall(), bytes(range(32)), bytes(range(8)))
     rotate(KeyHolders([store], source(ONE)), wall())
     keep_slot(path, wrap(mine, [OperatorKey(bytes.fromhex(ONE))], [bytes(32)]))
-    with pytest.raises(KeyRefused, match="not this database's"):
+    with pytest.raises(KeyRefused, match="another key ring of the number 2"):
         agreed(tmp_path, store, ONE)
-    with pytest.raises(KeyRefused, match="holds a key ring number 2 already"):
+    with pytest.raises(KeyRefused, match=r"holds another key ring as keys/00000002\.json already") as caught:
         KeyHolders([store], source(ONE)).publish(mine)
+    assert "key rotate DATABASE" in str(caught.value.hint)
 
 
 def test_the_first_of_two_agents_on_an_empty_store_makes_the_ring(tmp_path: Path) -> None:
