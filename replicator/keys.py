@@ -20,6 +20,7 @@ from replicator.core.names import FULL, LEASES, REPOSITORY
 from replicator.core.operator_key import KEY_SIZE, OperatorKey, parse_key, parse_passphrase
 from replicator.core.records import RepositoryRecord
 from replicator.core.seal import KEY_ID_SIZE, SALT_SIZE
+from replicator.core.variables import KEY_PREFIX, require_encryption_settings, require_no_empty_key
 from replicator.files import mapped_errors, replace_file, shown_path
 from replicator.slots import is_sealed, readable_record_in, ring_in
 from replicator.store import Store
@@ -38,7 +39,7 @@ class KeySource:
     *prefix*: how the settings in the environment begin."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    prefix: str = "BACKUP_ENCRYPTION_"
+    prefix: str = KEY_PREFIX
     key_file: str | None = None
     key_command: str | None = None
     passphrase_file: str | None = None
@@ -46,7 +47,12 @@ class KeySource:
 
     @property
     def configured(self) -> bool:
-        return any(self._texts_of(_KEY)) or any(self._texts_of(_PASSPHRASE))
+        """Raises ConfigError where that is not what whoever wrote the settings can have meant."""
+        require_encryption_settings(self.environ)
+        found = any(self._texts_of(_KEY)) or any(self._texts_of(_PASSPHRASE))
+        if not found:
+            require_no_empty_key(self.environ, self.prefix)
+        return found
 
     def read(self) -> tuple[OperatorKey, ...]:
         """All are tried to open a ring; the first wraps the first ring, and later ones are wrapped with those that

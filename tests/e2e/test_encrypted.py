@@ -30,7 +30,7 @@ class Vault:
 
     def run(self, *arguments: object, key: str | None = ONE, **environ: str) -> Done:
         given = {} if key is None else {KEY: key}
-        return replicator(*arguments, cwd=self.folder, **{KEY: "", PASSPHRASE: "", **given, **environ})
+        return replicator(*arguments, cwd=self.folder, **{**given, **environ})
 
 
 @pytest.fixture(scope="module")

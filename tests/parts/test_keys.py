@@ -9,7 +9,7 @@ import shlex
 import stat
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,12 +89,48 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, setting: str, firs
     assert ONE not in str(caught.value) + str(caught.value.hint)
 
 
+def test_without_a_key_nothing_is_configured() -> None:
+    """Nor by what is about keys, and gives none."""
+    assert not KeySource({}).configured
+    assert not KeySource(
+        {"BACKUP_ENCRYPT": "true", "BACKUP_KEY_MAX_AGE_DAYS": "90", "ENCRYPTION_KEY": ""}
+    ).configured
+
+
+@pytest.mark.parametrize("end", ["", "_FILE", "_COMMAND"])
+@pytest.mark.parametrize("setting", [KEY, PASSPHRASE])
+def test_a_setting_that_is_there_and_empty_is_refused(setting: str, end: str) -> None:
+    """A variable that was never filled in gives it so, and somebody wants encryption: it is not gone on without; unless
+    another setting gives a key."""
+    with pytest.raises(ConfigError, match=f"{setting}{end} is set and empty") as caught:
+        assert KeySource({setting + end: ""}).configured
+    assert 2 == caught.value.exit_code
+
+    other = PASSPHRASE if setting == KEY else KEY
+    assert KeySource({setting + end: "", f"{other}_FILE": "words"}).configured
+    assert KeySource({setting + end: ""}, key_file="key").configured
+
+
 @pytest.mark.parametrize(
-    "environ", [{}, {KEY: ""}, {KEY: "", f"{KEY}_FILE": "", PASSPHRASE: ""}], ids=range(3)
+    ("name", "near"),
+    [
+        ("BACKUP_ENCRYPTION_KEYFILE", "BACKUP_ENCRYPTION_KEY_FILE"),
+        ("BACKUP_ENCRYPTON_KEY", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUP_ENCYRPTION_KEY", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUP_ENCRYPTION_PASSPHRASEFILE", "BACKUP_ENCRYPTION_PASSPHRASE_FILE"),
+        ("BACKUP_ENCRYPTION", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUP_ENCRYPTION_ENABLED", "BACKUP_ENCRYPTION_KEY"),
+        ("backup_encryption_key", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUPS_ENCRYPTION_KEY", "BACKUP_ENCRYPTION_KEY"),
+    ],
 )
-def test_without_a_key_nothing_is_configured(environ: Mapping[str, str]) -> None:
-    """An empty setting is none: a shell that has no value exports it so."""
-    assert not KeySource(environ).configured
+def test_a_misspelt_setting_is_refused(name: str, near: str) -> None:
+    """With the one that was meant, as far as anybody can tell; a key beside it makes it no better."""
+    for environ in ({name: ONE}, {name: ""}, {name: "true", KEY: ONE}):
+        with pytest.raises(ConfigError, match=f"{name} is no setting") as caught:
+            assert KeySource(environ).configured
+        assert near in str(caught.value.hint)
+        assert ONE not in str(caught.value) + str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", [" ", ",", "\n", ", ,"])
