@@ -41,12 +41,17 @@ class CatalogueFile:
             except (StoreError, ObjectCorrupt) as exc:
                 log.warning("metadata.unwritten", extra={"store": self._store.url, "error": str(exc)})
 
-    def rebuild(self, report: Callable[[str], None]) -> bytes:
-        """Make it from the objects alone, each read and hashed anew, and put it there. Raises StoreError."""
+    def forget(self) -> None:
+        """What was known of hashes is not right: they are made anew, some at each update."""
         with self._lock:
             self._stored.clear()
             self._manifests.forget()
             self._loaded = True
+
+    def rebuild(self, report: Callable[[str], None]) -> bytes:
+        """Make it from the objects alone, each read and hashed anew, and put it there. Raises StoreError."""
+        self.forget()
+        with self._lock:
             made = self._made(read_repository(self._store), report, None)
             self._store.replace(METADATA, made)
             return made
@@ -83,10 +88,13 @@ class CatalogueFile:
         return encode_metadata(metadata_of(repository.identity, repository.catalogue, manifests, stored))
 
     def _known(self, name: str, size: int | None) -> Stored | None:
-        known = self._stored.get(name) or self._store.put_here(name)
-        if known is None or known.name != self._store.stored_name(name):
-            return None
-        return known if self._store.plain_size(name, known.size_bytes) == size else None
+        # What was put again is another one where it is sealed, under the same name and of the same size.
+        for known in (self._store.put_here(name), self._stored.get(name)):
+            if known is None or known.name != self._store.stored_name(name):
+                continue
+            if self._store.plain_size(name, known.size_bytes) == size:
+                return known
+        return None
 
     def _read(self, name: str) -> Stored | None:
         """What its bytes say; None where they cannot be read, which verify tells of."""

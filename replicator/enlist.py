@@ -111,7 +111,15 @@ def newest_lease(store: Store) -> LeaseRecord | None:
     """Who writes to *store*; None where nobody ever did."""
     leases = [name for each in store.list(LEASES) if isinstance(name := parse_name(each.name), LeaseName)]
     newest = max(leases, default=None)
-    return None if newest is None else decode_lease(store.get(str(newest)), str(newest))
+    if newest is None:
+        return None
+    try:
+        return decode_lease(store.get(str(newest)), str(newest))
+    except ObjectCorrupt as exc:
+        exc.hint = (
+            exc.hint or "nobody knows who writes; if only this agent does, take it away: it is claimed anew"
+        )
+        raise
 
 
 def lease_text(lease: LeaseRecord) -> str:

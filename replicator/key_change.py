@@ -12,7 +12,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectExists, ObjectNotFound, StoreError
+from replicator.core.errors import (
+    FormatTooNew,
+    KeyRefused,
+    ObjectCorrupt,
+    ObjectExists,
+    ObjectNotFound,
+    StoreError,
+)
 from replicator.core.key_ring import (
     KeyRing,
     Root,
@@ -53,6 +60,7 @@ class KeyHolders:
         return openers(slot, str(KeyName(ring.number)), self.source.read())
 
     def _newest(self) -> tuple[KeyRing, bytes]:
+        """With its slot."""
         self._require_one_repository()
         if not self.source.configured and any(slots_in(store) for store in self.stores):
             raise missing_key(self.stores[0].url)
@@ -132,6 +140,32 @@ class KeyHolders:
                         raise _in_the_way(store, str(name), found, keys)
         return begun
 
+    def spread(self) -> None:
+        """The newest ring, by its very slot, wherever it is not: whoever published it may have ended between."""
+        ring, slot = self._newest()
+        name = str(KeyName(ring.number))
+        for store in self.stores:
+            try:
+                store.put(name, slot)
+            except ObjectExists:
+                found = store.get(name)
+                if found != slot:
+                    raise _in_the_way(store, name, found, self.openers()) from None
+        if self.path is not None and kept_slot(self.path) != slot:
+            keep_slot(self.path, slot)
+
+    def has_slots_beyond(self, ring: KeyRing) -> bool:
+        """Whether an older slot holds a root that *ring* has no more."""
+        known = {each.key_id for each in ring.roots}
+        for store in self.stores:
+            for name in slots_in(store):
+                if name.number < ring.number:
+                    with contextlib.suppress(ObjectCorrupt, ObjectNotFound, FormatTooNew):
+                        slot = read_slot(store.get(str(name)), str(name))
+                        if not {each["key_id"] for each in slot["roots"]} <= known:
+                            return True
+        return False
+
     def forget_slots(self, below: int) -> list[str]:
         """Delete older slots; returns those that a store does not let go of."""
         kept: list[str] = []
@@ -168,9 +202,7 @@ def _in_the_way(store: Store, name: str, slot: bytes, keys: Sequence[OperatorKey
                 f"as the new key; or set both, {KEY}=NEW,OLD, and {again}"
             )
     except ObjectCorrupt as exc:
-        error.hint = (
-            f"{exc}: put it back from another store, or from keys.json in the state folder; or delete it"
-        )
+        error.hint = f"{exc}: `verify --repair` puts it back, or delete it"
     return error
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from replicator.core.errors import StoreDenied
+from replicator.core.errors import ObjectCorrupt, ObjectNotFound, StoreDenied
 from replicator.core.key_ring import KeyRing, without_roots
 from replicator.core.names import (
     EventName,
@@ -37,6 +37,9 @@ def destroy_unused(stores: Sequence[SealedStore], holders: KeyHolders, wall: int
     Where nothing was rotated it asks only for the ring; where older backups are there, only for a listing.
     """
     ring = holders.ring()
+    if holders.has_slots_beyond(ring):  # of one that ended between
+        holders.spread()
+        holders.forget_slots(ring.number)
     unused = _retired(ring, wall)
     for store in stores:
         if unused:
@@ -68,11 +71,27 @@ def _needed(store: SealedStore, ring: KeyRing, unused: set[str]) -> set[str]:
         plainly = {root.key_id for root, following in replaced if oldest < following.created}
         if unused <= plainly:
             return unused
+    if not _without_older(store, names):
+        return unused
     needed: set[str] = set()
     for name, key in sealed_with(store, names):
         if key in unused and key not in needed and not _renewed(store, name):
             needed.add(key)
     return needed
+
+
+def _without_older(store: SealedStore, names: Iterable[str]) -> bool:
+    """What a sealing anew that ended between has left beside its result goes, before it is something that nobody can
+    open. False: that result cannot be read, and what it was made of may be."""
+    for name in filter(store.has_older, names):
+        try:
+            store.get(name)
+            store.delete_older(name)
+        except ObjectCorrupt:
+            return False
+        except (ObjectNotFound, StoreDenied):
+            continue
+    return True
 
 
 def _times(names: Iterable[str]) -> Iterable[int]:

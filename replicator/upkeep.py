@@ -23,6 +23,7 @@ from replicator.clock import Clock
 from replicator.core.errors import Interrupted, KeyRefused, ObjectCorrupt, OwnershipLost, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
+from replicator.core.names import METADATA
 from replicator.core.position import Position
 from replicator.core.quantities import format_size
 from replicator.core.retention_policy import Policy
@@ -294,6 +295,8 @@ class Upkeep:
         full = None
         if done.set_aside or any(is_carrier(name) for name in done.left):
             full = self._full(capture)["backup"]  # restore points begin anew from it
+        if METADATA in names:
+            self._makers.catalogue.forget()
         self._makers.catalogue.update()
         return {"type": REPAIR, **asdict(done), "full": full, "note": None}
 

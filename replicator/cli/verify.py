@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,15 +14,22 @@ from replicator.cli.frame import Verb
 from replicator.cli.kinds import DURATION, SHARE
 from replicator.cli.screen import Screen, count_text, screen_of, size_text
 from replicator.cli.signals import STOPPING, Asked, handled
-from replicator.cli.through import tell_failure, through_agent
+from replicator.cli.through import agent_runs, tell_failure, through_agent
 from replicator.config import DatabaseConfig
 from replicator.core.catalogue import GenerationListing
-from replicator.core.errors import Interrupted, UsageError
+from replicator.core.errors import Interrupted, KeyRefused, UsageError
+from replicator.core.names import REPOSITORY, KeyName, LeaseName, parse_name
 from replicator.core.times import format_time
+from replicator.enlist import newest_lease
+from replicator.keys import HeldKeys
 from replicator.repository import Repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
+from replicator.slots import slots_in
+from replicator.state import StateFolder
+from replicator.store import connect
 from replicator.store.sealed import SealedStore
 from replicator.verify import LEVELS, Limits, Lost, Report, verify
+from replicator.verify.records import Records
 
 CLEAN, PARTIAL, HURT = 0, 3, 13
 
@@ -102,12 +110,24 @@ class _Looking:
 
 def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Looking) -> int:
     """Look, put back, look again; what is hurt then stays so."""
-    place, report = looking.at(asked.opened(url, database))
-    if not report.found:
-        return _tell(screen, place, report)
-    names = [each.name for each in report.found]
-    for each in report.found:
-        screen.say(f"hurt: {each.name}: {each.fault}")
+    store = asked.opened(url, database)
+    place = store.url
+    try:
+        report = looking.at(store)[1]
+        if not report.found:
+            return _tell(screen, place, report)
+        names = [each.name for each in report.found]
+        for each in report.found:
+            screen.say(f"hurt: {each.name}: {each.fault}")
+    except KeyRefused as exc:
+        # Of what opens the rest the agent has its own.
+        names = [str(name) for name in slots_in(store.plain)]
+        screen.say(f"not opened: {exc}")
+    if not agent_runs(database):
+        identified = _identify(database, url, names)
+        names = [name for name in names if name not in identified]
+        for name in identified:
+            screen.say(f"put back: {name}")
     found = through_agent(screen, database, "repair", {"store": place, "names": names})["stores"][place]
     if tell_failure(screen, place, found):
         return int(found["exit_code"])
@@ -124,6 +144,25 @@ def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Lookin
     if found["full"]:
         screen.say(f"a full backup was made: {found['full']}")
     return _tell(screen, *looking.at(asked.opened(url, database)))
+
+
+def _identify(database: DatabaseConfig, url: str, names: Sequence[str]) -> list[str]:
+    """Put back what says whose the store is, and what opens it: an agent that begins asks for that first, and would
+    wait for it. Returns what was. Raises ObjectCorrupt where nobody knows who writes there."""
+    if not any(name == REPOSITORY or isinstance(parse_name(name), KeyName | LeaseName) for name in names):
+        return []
+    state = StateFolder(database.state_folder)
+    state.open()
+    try:
+        keys = HeldKeys(database.encryption, state.keys_path)
+        keys.open()
+        store = SealedStore(connect(url), keys)
+        lease = newest_lease(store)
+        if lease is None or lease.writer != state.writer:
+            return []
+        return Records(store, lambda: (), state=state, slot=keys.slot, wall=asked.wall_now).identify(names)
+    finally:
+        state.close()
 
 
 def lost_document(lost: Lost) -> dict[str, Any]:

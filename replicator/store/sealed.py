@@ -182,6 +182,10 @@ class SealedStore:
         ring = self._keys.ring()
         return ring.dedup if ring is not None else None
 
+    def has_older(self, name: str) -> bool:
+        """Whether there are revisions that do not count any more, as far as a listing told of them."""
+        return len(self._revisions.get(name, ())) > 1
+
     def delete_older(self, name: str) -> None:
         """Those revisions that do not count any more, as far as a listing told of them."""
         *older, newest = self._revisions.get(name, (name,))

@@ -18,7 +18,7 @@ from replicator.core.errors import (
     StoreDenied,
 )
 from replicator.core.key_ring import read_slot
-from replicator.core.names import METADATA, REPOSITORY, EventName, GenerationName, KeyName, parse_name
+from replicator.core.names import REPOSITORY, EventName, GenerationName, KeyName, parse_name
 from replicator.core.records import (
     DAMAGED,
     PINNED,
@@ -72,8 +72,7 @@ class Records:
             check_plain(self._store.get(name), name)
         except (ObjectCorrupt, ObjectNotFound):
             return False
-        own = self._own(name)
-        return own is None or self._identifies(name, own)
+        return True
 
     def replace(self, name: str, content: bytes, done: Repaired) -> None:
         """What is hurt goes first, since a name is put once."""
@@ -128,17 +127,12 @@ class Records:
 
     def put(self, name: str, parsed: object, done: Repaired) -> None:
         """What the state folder knows, or another store."""
-        if name == METADATA:
-            done.put_back.append(name)  # made anew after this
-            return
         if isinstance(parsed, EventName):
             self._put_event(name, parsed, done)
             return
-        found = self._own(name)
+        found = self._elsewhere(name) if isinstance(parsed, GenerationName | KeyName) else None
         if isinstance(parsed, GenerationName) and (record := self._state.record_of(parsed.generation)):
             found = encode_record(record)
-        if found is None and isinstance(parsed, GenerationName | KeyName):
-            found = self._elsewhere(name)
         if found is not None:
             self.replace(name, found, done)
         else:

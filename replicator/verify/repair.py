@@ -95,6 +95,9 @@ class Repair:
             if parsed is None and name not in (REPOSITORY, METADATA):
                 done.left[name] = "it is none of ours"
                 continue
+            if name == METADATA:
+                done.put_back.append(name)  # made anew after this
+                continue
             if isinstance(parsed, FullName | IncrementalName | PackName):
                 continue
             try:
@@ -143,8 +146,9 @@ class Repair:
         with contextlib.suppress(ObjectExists):
             self._store.put(stand_in, _joined(chained))
         self._records.replace(str(name), encode_log(name, chained), done)
-        with contextlib.suppress(StoreDenied):
-            self._store.delete(stand_in)  # which the log has
+        if self._records.is_well(str(name)):  # read back
+            with contextlib.suppress(StoreDenied):
+                self._store.delete(stand_in)
 
     def _fill(self, repository: Repository, name: CarrierName, done: Repaired) -> bool:
         """Whether something was missing before *name*; it is put back as a segment."""
@@ -169,7 +173,7 @@ class Repair:
         return True
 
     def _last_of(self, listing: GenerationListing | None, name: CarrierName) -> int | None:
-        """The last transaction in it: told by its name, by what follows, or by what was shipped there."""
+        """The last transaction in it: told by its name, by what follows, or by how far the store is."""
         if isinstance(name, LogName):
             return name.txid_last
         behind = (
@@ -179,7 +183,11 @@ class Repair:
         if following is not None:
             return following.txid_first - 1
         shipped = self._shipped()
-        return shipped.txid if shipped is not None and shipped.generation == name.generation else None
+        if shipped is not None and shipped.generation == name.generation and shipped.txid >= name.txid_first:
+            return shipped.txid
+        # An agent that found its newest segment damaged has made a full: what follows begins behind that.
+        backups = listing.backups if listing is not None else ()
+        return next((each.txid for each in backups if each.txid >= name.txid_first), None)
 
     def _sources(self, name: CarrierName, last: int) -> Iterator[Units]:
         """The spool first, then one store after the other: what each has of those transactions."""
@@ -328,6 +336,8 @@ def _chained(units: Units, name: CarrierName, last: int) -> list[tuple[UnitHeade
         if each is None:
             return None
         unit = decode_unit(each[1])
+        if unit.header.generation != name.generation:
+            return None
         if digest is not None and not follows(unit.header, digest):
             return None
         found.append(each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,9 @@ from replicator.core.coverage import Stretch, lost
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
+from replicator.core.metadata import decode_metadata, stored_in
 from replicator.core.names import (
+    METADATA,
     REPOSITORY,
     BackupName,
     FullName,
@@ -99,6 +102,17 @@ class Report:
             self.found.append(Found(name, fault))
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """At an object by itself: its size, what is wrong with it, and the key it is sealed with. ``differs``: METADATA
+    says another checksum of it."""
+
+    size: int
+    fault: str | None = None
+    key_id: str | None = None
+    differs: bool = False
+
+
 class _OutOfTime(Exception):
     pass
 
@@ -138,6 +152,7 @@ class _Verification:
         self._random = random.Random()  # which sample: another one each time
         self._manifests: dict[BackupName, Manifest | Incremental] = {}
         self._key_ids: set[str] = set()
+        self._sums: dict[str, str] = {}
         self.report = Report(level)
 
     def run(self) -> Report:
@@ -190,35 +205,52 @@ class _Verification:
     def _look_at_objects(self, listed: Sequence[Listed]) -> None:
         sealed = is_sealed(self._store.plain, readable_record_in(self._store.plain))
         self._key_ids = key_ids_in(self._store.plain) if sealed else set()
+        self._sums = self._listed_sums()
         chosen = self._sampled(listed)
         with ThreadPoolExecutor(JOBS, thread_name_prefix="verify") as pool:
             rest = iter(chosen)
             done = 0
             while batch := list(islice(rest, 4 * JOBS)):
                 self._look()
-                for each, (size, fault, key_id) in zip(
+                for each, looked in zip(
                     batch, pool.map(lambda each: self._object(each.name, sealed), batch), strict=True
                 ):
-                    self.report.bytes_read += size
-                    told = self._without_key(key_id) if fault is None and key_id is not None else fault
-                    if told is not None:
-                        self.report.tell(split_revision(each.name)[0], told)
+                    self._tell_of(each.name, looked)
                 done += len(batch)
                 self._on_progress(Progress("checksums", done, len(chosen)))
 
-    def _object(self, stored: str, sealed: bool) -> tuple[int, str | None, str | None]:
-        """Its size, what is wrong with it, and the key it is sealed with."""
+    def _listed_sums(self) -> dict[str, str]:
+        """What METADATA says, if it can be read: it is not relied on, but people may."""
+        try:
+            return {each.name: each.sha256 for each in stored_in(decode_metadata(self._store.get(METADATA)))}
+        except (ObjectCorrupt, ObjectNotFound, KeyRefused):
+            return {}
+
+    def _object(self, stored: str, sealed: bool) -> _Looked:
         try:
             data = self._store.plain.get(stored)
         except ObjectNotFound:
-            return 0, None, None  # pruned, or taken over by a log, since it was listed
+            return _Looked(0)  # pruned, or taken over by a log, since it was listed
         except ObjectCorrupt as exc:
-            return 0, str(exc), None
+            return _Looked(0, str(exc))
         try:
             check_stored(data, stored, sealed=sealed)
         except ReplicatorError as exc:
-            return len(data), str(exc), None
-        return len(data), None, key_of(data, stored) if sealed else None
+            return _Looked(len(data), str(exc))
+        said = self._sums.get(stored)
+        differs = said is not None and hashlib.sha256(data).hexdigest() != said
+        return _Looked(len(data), None, key_of(data, stored) if sealed else None, differs)
+
+    def _tell_of(self, stored: str, looked: _Looked) -> None:
+        self.report.bytes_read += looked.size
+        fault = looked.fault
+        if fault is None and looked.key_id is not None:
+            fault = self._without_key(looked.key_id)
+        if fault is not None:
+            self.report.tell(split_revision(stored)[0], fault)
+        if looked.differs:
+            fault = f"it says another checksum of {stored} than that has: one of the two is not what was put"
+            self.report.tell(METADATA, fault)
 
     def _without_key(self, key_id: str) -> str | None:
         """The first object of each key that no slot holds any more stands for all that cannot be opened."""

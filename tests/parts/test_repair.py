@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from replicator import spool
+from replicator.core.log import encode_log
 from replicator.core.names import (
     EventName,
     FullName,
@@ -109,6 +110,30 @@ def test_s48_what_the_spool_has_no_more_comes_from_another_store(
     assert (None, {}) == (done["full"], done["left"])
     assert before == clinic.content()
     clinic.require_all()
+
+
+@pytest.mark.parametrize("foreign", [1, 2])
+def test_s48_what_another_store_has_of_another_history_is_not_taken(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: int
+) -> None:
+    """Though it is whole by itself, and has the right numbers: what does not chain belongs elsewhere."""
+    (tmp_path / "other").mkdir()
+    other = Clinic(tmp_path / "other", SOURCES["plain"])
+    theirs = {header.txid_first: (header, unit) for header, unit in other.spool.all_units()}
+    other.close()
+    clinic = made("plain")
+    ours = {header.txid_first: (header, unit) for header, unit in clinic.spool.all_units()}
+    hurt = clinic.names(LogName)[0]
+    name = parse_name(hurt)
+    assert isinstance(name, LogName)
+    mixed = {**{txid: ours[txid] for txid in (1, 2)}, foreign: theirs[foreign]}
+    monkeypatch.setattr(clinic.spool, "all_units", lambda: iter(()))
+    clinic.mirror().replace(hurt, encode_log(name, [mixed[1], mixed[2]]))
+    clinic.cut(hurt)
+    done = clinic.repair()
+
+    assert [] == done["put_back"]
+    assert [hurt] == list(done["left"])
 
 
 def test_s48_what_nobody_has_is_named_and_a_full_is_made(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
