@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from replicator.core.catalogue import GenerationListing, Listed
-from replicator.core.coverage import Stretch, lost
+from replicator.core.catalogue import Catalogue, GenerationListing, Listed
+from replicator.core.coverage import Base, Stretch, lost
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
+from replicator.core.lost_backups import lost_backups
 from replicator.core.metadata import decode_metadata, stored_in
 from replicator.core.names import (
     METADATA,
@@ -153,12 +154,15 @@ class _Verification:
         self._manifests: dict[BackupName, Manifest | Incremental] = {}
         self._key_ids: set[str] = set()
         self._sums: dict[str, str] = {}
+        self._gone: dict[GenerationId, list[Base]] = {}
+        self._missing: set[str] = set()
         self.report = Report(level)
 
     def run(self) -> Report:
         repository = self._understood()
         listed = list(self._store.plain.list(""))
-        look_at_names(listed, self.report.tell, self.report.notes.append)
+        catalogue = look_at_names(listed, self.report.tell, self.report.notes.append)
+        self._look_for_lost_backups(repository.catalogue if repository is not None else catalogue, repository)
         try:
             if self._depth >= 1:
                 self._look_at_objects(listed)
@@ -199,6 +203,18 @@ class _Verification:
             self.report.tell(exc.name or REPOSITORY, str(exc))
             self.report.notes.append("what the objects hold could not be looked at because of that")
             return None
+
+    def _look_for_lost_backups(self, catalogue: Catalogue, repository: Repository | None) -> None:
+        for listing in catalogue.generations:
+            for each in lost_backups(catalogue, listing):
+                if each.name not in catalogue.sizes:
+                    if next(iter(self._store.plain.list(each.name)), None) is not None:
+                        continue  # it was put meanwhile
+                    self._missing.add(each.name)
+                    self.report.tell(each.name, each.fault)
+                elif repository is None:  # else its manifest tells more
+                    self.report.tell(each.name, each.fault)
+                self._gone.setdefault(listing.generation, []).append(each.base)
 
     # --- objects by themselves -------------------------------------------------------------------------
 
@@ -262,7 +278,8 @@ class _Verification:
     # --- what they say to each other -------------------------------------------------------------------
 
     def _look_at_generation(self, repository: Repository, listing: GenerationListing) -> None:
-        read = Read(listing, hurt={each.name for each in self.report.found})
+        hurt = {each.name for each in self.report.found}
+        read = Read(listing, hurt=hurt, gone=self._gone.get(listing.generation, []))
         self._look_at_record(repository, listing)
         read_backups(repository, read, self.report.tell)
         self._manifests |= read.manifests
@@ -328,7 +345,7 @@ class _Verification:
 
     def _pass_over_unneeded(self, repository: Repository) -> None:
         """What belongs to no backup that counts may be hurt: prune deletes it when its time has come."""
-        needed = {str(name) for name in self._manifests}
+        needed = {*self._missing, *map(str, self._manifests)}
         needed |= {pack.name for manifest in self._manifests.values() for pack in manifest.packs}
         counted = {str(backup) for each in repository.catalogue.generations for backup in each.backups}
         if not counted <= needed:
