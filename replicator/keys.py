@@ -54,6 +54,11 @@ class KeySource:
             require_no_empty_key(self.environ, self.prefix)
         return found
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those that a key or a passphrase is read from."""
+        return tuple(path for setting in (_KEY, _PASSPHRASE) if (path := self._texts_of(setting)[1]))
+
     def read(self) -> tuple[OperatorKey, ...]:
         """All are tried to open a ring; the first wraps the first ring, and later ones are wrapped with those that
         opened the one before. A setting may hold several keys, with commas or line ends between them, while one

@@ -35,6 +35,7 @@ from replicator.core.variables import (
     nearest_of,
     require_encryption_settings,
     require_store_settings,
+    said,
     unknown_of_families,
 )
 
@@ -312,7 +313,7 @@ def _stores(environ: Mapping[str, str], notices: list[str]) -> tuple[str, ...]:
     kind = provider[1] if provider is not None else "local"
     if kind not in _PROVIDERS:
         raise ConfigError(
-            f"{provider[0] if provider else ''} is {kind!r}", hint=f"it is one of {', '.join(_PROVIDERS)}"
+            f"{provider[0] if provider else ''} is {said(kind)}", hint=f"it is one of {', '.join(_PROVIDERS)}"
         )
     if kind == "local":
         return (directory[1] if directory is not None else DIRECTORY,)

@@ -46,6 +46,15 @@ STORE_FAMILIES: dict[str, tuple[str, ...]] = {
 _MISSPELT = 0.88
 
 
+_SAID_MAX = 26
+
+
+def said(value: object) -> str:
+    """*value* for a message. What is longer than any such setting may be a secret that went to the wrong place."""
+    text = repr(value)
+    return text if len(text) <= _SAID_MAX else f"a text of {len(str(value))} characters"
+
+
 def nearest_of(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, 1, cutoff=_MISSPELT)), None)
 

@@ -114,7 +114,7 @@ def _of_kind(scheme: str, url: str) -> Kind:
     if not found:
         raise UsageError(
             f"{scheme}:// needs the package {package}, which is not installed",
-            hint=f"pip install 'replicator[{scheme}]'",
+            hint=f"in replicator's source: pip install '.[{scheme}]'",
         )
     store: Kind = getattr(importlib.import_module(module), function)(url, os.environ)
     return store

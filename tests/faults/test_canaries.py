@@ -424,6 +424,27 @@ def test_a_key_that_is_none_is_not_repeated(cage: Cage, mistaken: Callable[..., 
     assert {} == cage.leaked()
 
 
+def test_a_key_in_a_setting_of_something_else_is_not_repeated(
+    cage: Cage, mistaken: Callable[..., Done]
+) -> None:
+    """One line slipped in a file of variables: no provider is called so, and no bucket, account or style."""
+    key = cage.environ["BACKUP_ENCRYPTION_KEY"]
+    spelt = base64.b64encode(bytes.fromhex(key)).decode()
+    cage.keep("key in base64", spelt)
+    (cage.folder / "replicator.yml").unlink(missing_ok=True)
+    for text in (key, spelt):
+        mistaken("check", BACKUP_STORAGE_PROVIDER=text)
+        mistaken("check", BACKUP_STORAGE_PROVIDER="s3", BACKUP_S3_BUCKET=text)
+        mistaken(
+            "check", BACKUP_STORAGE_PROVIDER="s3", BACKUP_S3_BUCKET="bucket", BACKUP_S3_ADDRESSING_STYLE=text
+        )
+    mistaken("check", BACKUP_STORAGE_PROVIDER="gcs", BACKUP_GCS_BUCKET=key)
+    mistaken("check", BACKUP_STORAGE_PROVIDER="azure", BACKUP_AZURE_ACCOUNT=key, BACKUP_AZURE_CONTAINER="c")
+    mistaken("check", BACKUP_STORAGE_PROVIDER="azure", BACKUP_AZURE_ACCOUNT="acc", BACKUP_AZURE_CONTAINER=key)
+
+    assert {} == cage.leaked()
+
+
 def test_a_secret_in_a_url_is_not_repeated(cage: Cage, mistaken: Callable[..., Done]) -> None:
     """Where people put it, having seen it done elsewhere: before an at sign, behind a question mark, in an endpoint."""
     access, secret = cage.environ["BACKUP_S3_ACCESS_KEY"], cage.environ["BACKUP_S3_SECRET_KEY"]
