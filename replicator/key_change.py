@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from replicator.core.errors import (
@@ -20,12 +20,22 @@ from replicator.core.errors import (
     ObjectNotFound,
     StoreError,
 )
-from replicator.core.key_ring import KeyRing, Root, read_slot, rotated, unwrap, without_roots
+from replicator.core.key_ring import (
+    KeyRing,
+    Root,
+    joined,
+    openers,
+    read_slot,
+    rotated,
+    unwrap,
+    wanted,
+    without_roots,
+)
 from replicator.core.names import KeyName
-from replicator.core.operator_key import KEY_SIZE
+from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.seal import KEY_ID_SIZE
-from replicator.keys import KeySource, keep_slot, kept_slot, missing_key, wrapped
-from replicator.slots import ring_in, slots_in
+from replicator.keys import KEY, KeySource, keep_slot, kept_slot, missing_key, wrapped
+from replicator.slots import readable_record_in, ring_in, slots_in
 from replicator.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,8 +53,15 @@ class KeyHolders:
         """The newest of all. Raises KeyRefused."""
         return self._newest()[0]
 
+    def openers(self) -> tuple[OperatorKey, ...]:
+        """Those of the operator's keys that open it. What comes next is wrapped with them alone: one that was replaced
+        may still stand in the setting beside its successor, and shall not be let in again. Raises KeyRefused."""
+        ring, slot = self._newest()
+        return openers(slot, str(KeyName(ring.number)), self.source.read())
+
     def _newest(self) -> tuple[KeyRing, bytes]:
         """With its slot."""
+        self._require_one_repository()
         if not self.source.configured and any(slots_in(store) for store in self.stores):
             raise missing_key(self.stores[0].url)
         keys = self.source.read() if self.source.configured else ()
@@ -61,22 +78,67 @@ class KeyHolders:
                 f"{self.stores[0].url} has no key ring: it is not encrypted",
                 hint="see docs/OPERATIONS.md, Keys",
             )
-        return max(found, key=lambda each: each[0].number)
+        ring, slot = max(found, key=lambda each: each[0].number)
+        for other, _ in found:
+            if other.number == ring.number:
+                ring = joined(ring, other)  # store by store rotated: whatever either sealed stays readable
+        return ring, slot
 
-    def publish(self, ring: KeyRing, source: KeySource | None = None) -> bytes:
-        """Put *ring* where it belongs, wrapped by the first key of *source*; returns its slot."""
-        slot = wrapped(ring, source or self.source)
+    def _require_one_repository(self) -> None:
+        """Where folders were mixed up, the ring of one repository would hide that of the other from everybody, and
+        with it all that is there. Raises KeyRefused."""
+        places: dict[str, str] = {}
+        for place, repository in self._repositories():
+            places.setdefault(repository, place)
+        if len(places) > 1:
+            said = ", ".join(f"{place} of {repository}" for repository, place in places.items())
+            raise KeyRefused(
+                f"these are of different repositories: {said}",
+                hint="are these the stores of this one database? nothing was changed",
+            )
+
+    def _repositories(self) -> Iterator[tuple[str, str]]:
+        """Places, and the repository that each names, as far as it can be read."""
+        slot = kept_slot(self.path) if self.path is not None else None
+        if slot is not None and self.path is not None:
+            yield self.path, read_slot(slot, self.path)["repository"]
         for store in self.stores:
+            record = readable_record_in(store)
+            if record is not None:
+                yield store.url, record.repository
+            for name in slots_in(store):
+                with contextlib.suppress(ObjectCorrupt, ObjectNotFound):
+                    yield f"{store.url} {name}", read_slot(store.get(str(name)), str(name))["repository"]
+
+    def publish(self, ring: KeyRing, keys: Sequence[OperatorKey] = ()) -> bytes:
+        """Put *ring* where it belongs, wrapped with *keys*, or those that open the one before; returns the slot. One
+        that ended between two stores is taken up again: what it put stays. Raises KeyRefused."""
+        keys = keys or self.openers()
+        slot = self._begun(ring, keys) or wrapped(ring, keys)
+        for store in self.stores:
+            name = str(KeyName(ring.number))
             try:
-                store.put(str(KeyName(ring.number)), slot)
+                store.put(name, slot)
             except ObjectExists:
-                raise KeyRefused(
-                    f"{store.url} holds a key ring number {ring.number} already",
-                    hint="somebody else is at it: try again",
-                ) from None
+                found = store.get(name)
+                if found != slot:
+                    raise _in_the_way(store, name, found, keys) from None
         if self.path is not None:
             keep_slot(self.path, slot)
         return slot
+
+    def _begun(self, ring: KeyRing, keys: Sequence[OperatorKey]) -> bytes | None:
+        """The slot of *ring* that is there already. Looks in all stores before anything is put: where one of them has
+        another ring under that number, or a later one, no other store gets this one."""
+        begun: bytes | None = None
+        for store in self.stores:
+            for name in slots_in(store):
+                if name.number >= ring.number:
+                    found = store.get(str(name))
+                    begun = begun or found
+                    if found != begun or not _is_slot_of(ring, found, str(name), keys):
+                        raise _in_the_way(store, str(name), found, keys)
+        return begun
 
     def spread(self) -> None:
         """The newest ring, by its very slot, wherever it is not: whoever published it may have ended between."""
@@ -86,11 +148,9 @@ class KeyHolders:
             try:
                 store.put(name, slot)
             except ObjectExists:
-                if store.get(name) != slot:
-                    raise KeyRefused(
-                        f"{store.url} holds another {name} than the database's other places",
-                        hint="is it damaged? `verify --repair` puts it back",
-                    ) from None
+                found = store.get(name)
+                if found != slot:
+                    raise _in_the_way(store, name, found, self.openers()) from None
         if self.path is not None and kept_slot(self.path) != slot:
             keep_slot(self.path, slot)
 
@@ -120,6 +180,30 @@ class KeyHolders:
                         )
                         kept.append(f"{store.url} {name}")
         return kept
+
+
+def _is_slot_of(ring: KeyRing, slot: bytes, name: str, keys: Sequence[OperatorKey]) -> bool:
+    try:
+        return unwrap(slot, name, keys) == ring
+    except (KeyRefused, ObjectCorrupt):
+        return False
+
+
+def _in_the_way(store: Store, name: str, slot: bytes, keys: Sequence[OperatorKey]) -> KeyRefused:
+    """What to do about a ring that has the number already which another was to have."""
+    error = KeyRefused(f"{store.url} holds another key ring as {name} already")
+    again = "run `replicator key rotate DATABASE` (with --config, where the agent has one)"
+    try:
+        if openers(slot, name, keys):
+            error.hint = f"it was rotated meanwhile, or store by store: {again}, and all stores get one ring"
+        else:
+            error.hint = (
+                f"{wanted(slot, name)} opens it: a change of your key ended before its end. Run it again with that one "
+                f"as the new key; or set both, {KEY}=NEW,OLD, and {again}"
+            )
+    except ObjectCorrupt as exc:
+        error.hint = f"{exc}: `verify --repair` puts it back, or delete it"
+    return error
 
 
 def rotate(holders: KeyHolders, wall: int) -> KeyRing:
@@ -156,8 +240,7 @@ def change_operator_key(holders: KeyHolders, new: KeySource) -> tuple[KeyRing, l
     since their store does not let go of them."""
     ring = holders.ring()
     ring = replace(ring, number=ring.number + 1)
-    new.read()  # refuses what is no key before anything is changed
-    holders.publish(ring, new)
+    holders.publish(ring, new.read()[:1])
     kept: list[str] = []
     with contextlib.suppress(StoreError):
         kept = holders.forget_slots(ring.number)

@@ -11,7 +11,7 @@ import secrets
 import shlex
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, StoreUnavailable
@@ -20,6 +20,7 @@ from replicator.core.names import FULL, LEASES, REPOSITORY
 from replicator.core.operator_key import KEY_SIZE, OperatorKey, parse_key, parse_passphrase
 from replicator.core.records import RepositoryRecord
 from replicator.core.seal import KEY_ID_SIZE, SALT_SIZE
+from replicator.core.variables import KEY_PREFIX, require_encryption_settings, require_no_empty_key
 from replicator.files import mapped_errors, replace_file, shown_path
 from replicator.slots import is_sealed, readable_record_in, ring_in
 from replicator.store import Store
@@ -38,7 +39,7 @@ class KeySource:
     *prefix*: how the settings in the environment begin."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    prefix: str = "BACKUP_ENCRYPTION_"
+    prefix: str = KEY_PREFIX
     key_file: str | None = None
     key_command: str | None = None
     passphrase_file: str | None = None
@@ -46,11 +47,22 @@ class KeySource:
 
     @property
     def configured(self) -> bool:
-        return any(self._texts_of(_KEY)) or any(self._texts_of(_PASSPHRASE))
+        """Raises ConfigError where that is not what whoever wrote the settings can have meant."""
+        require_encryption_settings(self.environ)
+        found = any(self._texts_of(_KEY)) or any(self._texts_of(_PASSPHRASE))
+        if not found:
+            require_no_empty_key(self.environ, self.prefix)
+        return found
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those that a key or a passphrase is read from."""
+        return tuple(path for setting in (_KEY, _PASSPHRASE) if (path := self._texts_of(setting)[1]))
 
     def read(self) -> tuple[OperatorKey, ...]:
-        """The first is what rings are wrapped with; all are tried to open one. A setting may hold several keys, with
-        commas or line ends between them, while one replaces the other. Raises ConfigError."""
+        """All are tried to open a ring; the first wraps the first ring, and later ones are wrapped with those that
+        opened the one before. A setting may hold several keys, with commas or line ends between them, while one
+        replaces the other. Raises ConfigError."""
         texts = self._read_setting(_KEY)
         keys = [parse_key(each, where) for where, text in texts for each in text.replace(",", "\n").split()]
         keys += [parse_passphrase(text, where) for where, text in self._read_setting(_PASSPHRASE)]
@@ -302,14 +314,20 @@ class HeldKeys:
             )
         drawn = [secrets.token_bytes(size) for size in (KEY_SIZE, KEY_SIZE, KEY_ID_SIZE, KEY_ID_SIZE)]
         ring = new_ring(record.repository, wall, secrets=drawn)
-        self._keep(ring, wrapped(ring, self._source))
+        self._keep(ring, wrapped(ring, self._source.read()[:1]))
 
     def _compare(self, ours: KeyRing, theirs: KeyRing, slot: bytes, url: str) -> None:
         related = any(theirs.root(each.key_id) == each for each in ours.roots)
-        if not related or (theirs.number == ours.number and theirs != ours):
+        if not related:
             raise KeyRefused(
                 f"{url} holds a key ring that is not this database's",
                 hint=f"if it is the right one, delete {self._path}, and it is taken from there",
+            )
+        if theirs.number == ours.number and (theirs != ours or slot != self._slot):
+            raise KeyRefused(
+                f"{url} holds another key ring of the number {ours.number} than this database's other stores",
+                hint="its keys were changed store by store: `replicator key rotate DATABASE` (with --config, where the "
+                "agent has one) brings them together, and all stores get one ring",
             )
         if theirs.number > ours.number:
             self._keep(theirs, slot)
@@ -332,9 +350,9 @@ class HeldKeys:
         return found.st_mtime_ns, found.st_ino
 
 
-def wrapped(ring: KeyRing, source: KeySource) -> bytes:
-    """Its slot, under the first of the operator's keys."""
-    return wrap(ring, source.read()[:1], [secrets.token_bytes(SALT_SIZE)])
+def wrapped(ring: KeyRing, keys: Sequence[OperatorKey]) -> bytes:
+    """Its slot, opened by any of *keys*."""
+    return wrap(ring, keys, [secrets.token_bytes(SALT_SIZE) for _ in keys])
 
 
 def kept_slot(path: str) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from replicator.cli import asked
+from replicator.cli.check_keys import check_encryption, check_key_files
 from replicator.cli.checks import (
     Finding,
     Level,
@@ -17,6 +18,7 @@ from replicator.cli.checks import (
 from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, count_text, screen_of
 from replicator.core.errors import UsageError
+from replicator.keys import KeySource
 from replicator.source.version import sqlite_version
 
 _COLORS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -51,7 +53,10 @@ def check(
             raise UsageError(
                 "--store checks a store alone", hint="leave out the database, or give the store behind it"
             )
-        return _tell(screen, [*check_clock(asked.wall_now()), *check_store(asked.opened(store), None)])
+        opened, source = asked.opened(store), KeySource()
+        found = [*check_clock(asked.wall_now()), *check_key_files("operator's", source)]
+        found += check_store(opened, None)
+        return _tell(screen, [*found, *check_encryption(opened.plain, source, asked.wall_now())])
     findings = [
         Finding(Level.OK, "agent", f"SQLite {sqlite_version()} of its own"),
         *check_clock(asked.wall_now()),
@@ -68,8 +73,11 @@ def check(
         findings += check_database(each)
         findings += check_state(each)
         findings += check_space(each)
+        findings += check_key_files(each.name, each.encryption)
         for url in each.stores:
-            findings += check_store(asked.opened(url, each), each)
+            opened = asked.opened(url, each)
+            findings += check_store(opened, each)
+            findings += check_encryption(opened.plain, each.encryption, asked.wall_now(), each.key_max_age)
         if not each.stores:
             findings.append(
                 Finding(Level.WARN, each.name, "no store is given", "name at least one behind the database")

@@ -19,12 +19,12 @@ from replicator.core.errors import DestinationRefused, KeyRefused, UsageError
 from replicator.core.key_ring import KeyRing
 from replicator.core.operator_key import KEY_SIZE, OperatorKey
 from replicator.core.times import format_time
+from replicator.core.variables import NEW_KEY_PREFIX
 from replicator.files import FILE_MODE, lock_holder, write_all
 from replicator.keys import FixedKeys, KeySource
 from replicator.status import read_status
 from replicator.store.sealed import SealedStore
 
-NEW = "BACKUP_ENCRYPTION_NEW_"
 # An agent looks for another ring every five seconds.
 AGENT_SECONDS = 30.0
 _MICROS_A_DAY = 86_400_000_000
@@ -142,12 +142,14 @@ def passwd(ctx: click.Context, source: str, config: str | None) -> None:
     """
     screen = screen_of(ctx)
     holders = asked.key_holders(source, config)
-    new = KeySource(prefix=NEW)
+    new = KeySource(prefix=NEW_KEY_PREFIX)
     if not new.configured:
         if not os.isatty(0):
-            raise UsageError("no new key is given", hint=f"set {NEW}KEY_FILE or {NEW}PASSPHRASE_FILE")
+            raise UsageError(
+                "no new key is given", hint=f"set {NEW_KEY_PREFIX}KEY_FILE or {NEW_KEY_PREFIX}PASSPHRASE_FILE"
+            )
         typed = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-        new = KeySource({f"{NEW}PASSPHRASE": typed}, NEW)
+        new = KeySource({f"{NEW_KEY_PREFIX}PASSPHRASE": typed}, NEW_KEY_PREFIX)
     ring, kept = key_change.change_operator_key(holders, new)
     screen.result(f"the ring of {ring.repository} is opened by the new one from now on (slot {ring.number})")
     for each in kept:
@@ -176,6 +178,8 @@ def rekey_verb(ctx: click.Context, source: str, config: str | None, yes: bool) -
     confirm(screen, f"{count_text(objects, 'object')} will be read, put again and deleted.", yes=yes)
     if not (left and key_change.is_rekeying(ring)):
         ring = key_change.begin_rekey(holders, asked.wall_now())
+    else:
+        holders.publish(ring)  # to the stores that an earlier run did not come to
     known = _agent_has_it(screen, holders, ring)
     kept = 0
     signals = Asked()
@@ -211,8 +215,8 @@ def kit(ctx: click.Context, source: str, config: str | None, output: str | None)
     """
     screen = screen_of(ctx)
     holders = asked.key_holders(source, config)
-    ring = holders.ring()  # proves that the key opens it
-    text = kit_text(ring, [store.url for store in holders.stores], holders.source.read()[0], asked.wall_now())
+    ring = holders.ring()
+    text = kit_text(ring, [store.url for store in holders.stores], holders.openers()[0], asked.wall_now())
     if output is None:
         screen.text(text)
     else:

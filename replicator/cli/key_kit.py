@@ -20,7 +20,7 @@ stores       {stores}
 
 To restore on any machine with Python 3.11 or newer:
 
-  1. pip install 'replicator[all]'
+  1. In a copy of replicator's source (keep one where this page is): pip install '.[all]'
   2. Give access to the store, as its provider asks for (docs/OPERATIONS.md, Stores).
   3. {give}
   4. replicator ls {store}

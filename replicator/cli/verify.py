@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -39,7 +40,9 @@ CLEAN, PARTIAL, HURT = 0, 3, 13
 @click.option(
     "--level", type=click.Choice(LEVELS), default="content", show_default=True, help="How close to look."
 )
-@click.option("--sample", type=SHARE, metavar="SHARE", default="100%", help="Of the objects, so many: 5%.")
+@click.option(
+    "--sample", type=SHARE, metavar="SHARE", default="100%", help="Look at so many only, such as 5%."
+)
 @click.option("--max-duration", type=DURATION, metavar="TIME", help="Stop looking after this: 1h.")
 @click.option("--scratch", metavar="DIR", help="Where `restore` restores to, for as long as it takes.")
 @click.option("--repair", is_flag=True, help="Put back what can be, through the agent of SOURCE, a database.")
@@ -62,8 +65,15 @@ def verify_verb(
     by unit. restore: each generation is restored. Exit code 13 if something is hurt, 3 if time ran out before the
     end. With --repair logs and segments are put back from the spool or from the other stores of the database; a
     backup that is hurt is relied upon no more, and a full one is made of the live database. Of a database each
-    store is looked at. JSON, an object a store: `replicator-verify` {store, level, objects, bytes_read, restored,
-    ended_early, hurt [{name, fault}], lost [{generation, txid_first, txid_last, first, last}], notes[]}.
+    store is looked at.
+
+    --sample takes a share, another one each time and always the last, of three things: of the objects whose checksums
+    are looked at, of the backups that are read chunk by chunk, and of the generations that are restored. All names and
+    all manifests are looked at, and from content on every log and segment is read.
+
+    JSON, an object a store: `replicator-verify` {store, level, objects, sampled {objects, backups, generations},
+    bytes_read, restored, ended_early, hurt [{name, fault}], lost [{generation, txid_first, txid_last, first, last}],
+    notes[]}; `sampled` is null where all was looked at.
     """
     screen = screen_of(ctx)
     looking = _Looking(level, Limits(sample, max_duration), scratch)
@@ -200,6 +210,7 @@ def _tell(screen: Screen, url: str, report: Report) -> int:
                 "store": url,
                 "level": report.level,
                 "objects": report.objects,
+                "sampled": _sampled(report),
                 "bytes_read": report.bytes_read,
                 "restored": report.restored,
                 "ended_early": report.ended_early,
@@ -219,8 +230,33 @@ def _tell(screen: Screen, url: str, report: Report) -> int:
         )
     for note in report.notes:
         screen.note(note)
+    screen.result(_summary(url, report))
+    return code
+
+
+def _sampled(report: Report) -> dict[str, int | None] | None:
+    """How many were chosen; null of each kind that the level does not look into."""
+    if report.sampled is None:
+        return None
+    chosen = {field.name: getattr(report.sampled, field.name) for field in fields(report.sampled)}
+    return {name: found[0] if found is not None else None for name, found in chosen.items()}
+
+
+def _summary(url: str, report: Report) -> str:
+    what, nothing = count_text(report.objects, "object"), "nothing is hurt"
+    if report.sampled is not None:
+        chosen = report.sampled.objects or (0, report.objects)
+        also = [
+            f"{found[0]:,} of {count_text(found[1], name)} {how}"
+            for name, how, found in (
+                ("backup", "chunk by chunk", report.sampled.backups),
+                ("generation", "by restoring", report.sampled.generations),
+            )
+            if found is not None
+        ]
+        what = ", ".join([f"a sample of {chosen[0]:,} of {count_text(chosen[1], 'object')}", *also])
+        nothing = "nothing in it is hurt"
     early = ", as far as the time allowed" if report.ended_early else ""
     read = f", {size_text(report.bytes_read)} read" if report.bytes_read else ""
-    verdict = "nothing is hurt" if not report.found else count_text(len(report.found), "hurt object")
-    screen.result(f"{count_text(report.objects, 'object')} of {url}, {report.level}{early}{read}: {verdict}")
-    return code
+    verdict = nothing if not report.found else count_text(len(report.found), "hurt object")
+    return f"{what} of {url}, {report.level}{early}{read}: {verdict}"

@@ -6,7 +6,6 @@ notice. What the environment says counts more than a `replicator.yml`.
 
 from __future__ import annotations
 
-import difflib
 import os
 import reprlib
 from collections.abc import Callable, Mapping
@@ -30,6 +29,15 @@ from replicator.core.quantities import SIZE_BYTES_MAX
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule import Schedule
 from replicator.core.schedule_file import parse_schedules
+from replicator.core.variables import (
+    ENCRYPT,
+    STORE_FAMILIES,
+    nearest_of,
+    require_encryption_settings,
+    require_store_settings,
+    said,
+    unknown_of_families,
+)
 
 # Of a server that keeps its database there; who has another says so.
 DATABASE_PATH = "./data/kanban.db"
@@ -89,7 +97,7 @@ _VARIABLES = (
 )  # fmt: skip
 
 _SCHEDULES, _SCHEDULES_FILE = "BACKUP_SCHEDULES", "BACKUP_SCHEDULES_FILE"
-_SCHEDULE, _INCREMENTAL, _ENCRYPT = "BACKUP_SCHEDULE", "BACKUP_INCREMENTAL", "BACKUP_ENCRYPT"
+_SCHEDULE, _INCREMENTAL = "BACKUP_SCHEDULE", "BACKUP_INCREMENTAL"
 _S3_ALIASES = ("S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_ENDPOINT")
 # Of whoever wrote them down already.
 _LATER = (
@@ -98,10 +106,6 @@ _LATER = (
     "BACKUP_HEALTH_CHECK_INTERVAL",
     "BACKUP_WEBHOOK_URL",
 )
-# What these families know is looked at where they are read.
-_FAMILIES = ("BACKUP_S3_", "BACKUP_GCS_", "BACKUP_AZURE_", "BACKUP_SFTP_", "BACKUP_ENCRYPTION_")
-# A name that is so near to one of ours is not the application's.
-_MISSPELT = 0.88
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 100
@@ -149,16 +153,18 @@ class Environment:
         """BACKUP_ENCRYPT says whether; the key says with what, and has to fit."""
         key = self.key or (f"`encryption` of {database.path}" if database.encryption.configured else None)
         if key is not None and self.encrypt is False:
-            raise ConfigError(f"{_ENCRYPT} says false, and {key} is set", hint="leave one of them")
+            raise ConfigError(f"{ENCRYPT} says false, and {key} is set", hint="leave one of them")
         if key is None and self.encrypt:
             raise ConfigError(
-                f"{_ENCRYPT} is set, and no key",
+                f"{ENCRYPT} is set, and no key",
                 hint="set BACKUP_ENCRYPTION_KEY; `replicator key generate` makes one",
             )
 
 
 def read_environment(environ: Mapping[str, str] = os.environ) -> Environment:
     """The settings that hold for every database. Raises ConfigError, naming the variable and its value."""
+    require_encryption_settings(environ)
+    require_store_settings(environ)
     fields: Fields = {}
     policies: list[Callable[[Policy], Policy]] = []
     notices: list[str] = []
@@ -172,9 +178,9 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> Environment:
         else:
             fields |= parsed
     schedules = _schedules(environ, notices)
-    encrypt = _one_of(((_ENCRYPT, flag),), environ, notices)
+    encrypt = _one_of(((ENCRYPT, flag),), environ, notices)
     if encrypt is not None:
-        notices.append(f"{_ENCRYPT} only confirms what BACKUP_ENCRYPTION_KEY says")
+        notices.append(f"{ENCRYPT} only confirms what BACKUP_ENCRYPTION_KEY says")
     begins = ("BACKUP_ENCRYPTION_KEY", "BACKUP_ENCRYPTION_PASSPHRASE")
     keys = [name for name in environ if name.startswith(begins) and environ[name]]
     notices += _notices(environ)
@@ -219,11 +225,18 @@ def _notices(environ: Mapping[str, str]) -> list[str]:
     if later := [name for name in _LATER if environ.get(name, "").strip()]:
         found.append(f"{', '.join(later)}: without effect in this version, which neither watches nor alerts")
     known = {name for variable in _VARIABLES for name, _ in variable.names}
-    known |= {_SCHEDULES, _SCHEDULES_FILE, _SCHEDULE, _INCREMENTAL, _ENCRYPT, *_TELLING, *_LATER}
+    known |= {_SCHEDULES, _SCHEDULES_FILE, _SCHEDULE, _INCREMENTAL, *_TELLING, *_LATER}
+    unknown = unknown_of_families(environ)
+    found += [f"{name} is no setting, and without effect" for name in unknown]
     for name in environ:
-        if name.startswith("BACKUP_") and name not in known and not name.startswith(_FAMILIES):
-            near = difflib.get_close_matches(name, known, 1, cutoff=_MISSPELT)
-            found += [f"{name} is no setting, and without effect; did you mean {each}?" for each in near]
+        if (
+            name.startswith("BACKUP_")
+            and name not in known
+            and not name.startswith((*STORE_FAMILIES, ENCRYPT))
+        ):
+            near = nearest_of(name, sorted(known))
+            if near is not None:
+                found.append(f"{name} is no setting, and without effect; did you mean {near}?")
     return found
 
 
@@ -300,7 +313,7 @@ def _stores(environ: Mapping[str, str], notices: list[str]) -> tuple[str, ...]:
     kind = provider[1] if provider is not None else "local"
     if kind not in _PROVIDERS:
         raise ConfigError(
-            f"{provider[0] if provider else ''} is {kind!r}", hint=f"it is one of {', '.join(_PROVIDERS)}"
+            f"{provider[0] if provider else ''} is {said(kind)}", hint=f"it is one of {', '.join(_PROVIDERS)}"
         )
     if kind == "local":
         return (directory[1] if directory is not None else DIRECTORY,)

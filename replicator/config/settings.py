@@ -17,11 +17,11 @@ from replicator.core.quantities import parse_duration, parse_size
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule import Schedule
 from replicator.core.schedule_file import parse_schedules
+from replicator.core.variables import said
 from replicator.keys import KeySource
 
 DAY_SECONDS = 86_400
 GIGABYTE = 10**9  # as disks and bills count
-_SAID_MAX = 26
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -30,12 +30,6 @@ def plain(value: object) -> str | int | float | bool:
     if not isinstance(value, (str, int, float)):
         raise UsageError("it is not a plain value", hint="write one, without brackets")
     return value
-
-
-def said(value: object) -> str:
-    """*value* for a message. What is longer than any such setting may be a secret that went to the wrong place."""
-    text = repr(value)
-    return text if len(text) <= _SAID_MAX else f"a text of {len(str(value))} characters"
 
 
 def flag(value: object) -> bool:

@@ -7,6 +7,7 @@ operator's key or passphrase; slots are numbered, put once, and the highest that
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -37,7 +38,7 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 16, 8, 1
 # What a slot of somebody else's making may ask of us: a gigabyte; and all of its wraps together some five seconds.
 _SCRYPT_N_MAX, _SCRYPT_R_MAX, _SCRYPT_P_MAX = 1 << 20, 8, 16
 _SCRYPT_WORK_MAX = _SCRYPT_N_MAX * _SCRYPT_R_MAX
-_WRAPS_MAX = 8  # we write one; people may have more in mind
+WRAPS_MAX = 8  # as many keys as anybody would have at once, and each passphrase costs work
 _NUMBER_MAX = 99_999_999  # its name has eight digits
 # OpenSSL wants to be told, and takes less than 2 GiB: 128·r bytes for each of N, p and a few more.
 _SCRYPT_BYTES_MAX = 128 * _SCRYPT_R_MAX * (_SCRYPT_N_MAX + _SCRYPT_P_MAX) + (1 << 20)
@@ -86,6 +87,12 @@ def new_ring(repository: str, created: int, *, secrets: Sequence[bytes]) -> KeyR
 def rotated(ring: KeyRing, created: int, secret: bytes, key_id: bytes) -> KeyRing:
     """With one more root, which is active from now on."""
     return replace(ring, number=ring.number + 1, roots=(*ring.roots, Root(key_id.hex(), created, secret)))
+
+
+def joined(ring: KeyRing, other: KeyRing) -> KeyRing:
+    """*ring*, with the roots of *other* as well, before its own active one."""
+    more = tuple(each for each in other.roots if ring.root(each.key_id) is None)
+    return replace(ring, roots=(*ring.roots[:-1], *more, ring.active))
 
 
 def without_roots(ring: KeyRing, unwanted: set[str]) -> KeyRing:
@@ -158,24 +165,37 @@ def unwrap(data: bytes, name: str, keys: Sequence[OperatorKey]) -> KeyRing:
             except InvalidTag:
                 continue
             return _ring(inner, slot, name)
-    wanted = {each.get("fingerprint") for each in slot["wraps"]}
-    if any(not key.passphrase and key.fingerprint in wanted for key in keys):
+    named = {each.get("fingerprint") for each in slot["wraps"]}
+    if any(not key.passphrase and key.fingerprint in named for key in keys):
         raise KeyRefused(
             f"{name} names {_said(keys)}, and is not opened by it: the slot is damaged",
             hint="put it back from another store, or from keys.json in the state folder of the agent",
         )
     raise KeyRefused(
-        f"{name} of repository {slot['repository']} is not opened by {_said(keys)}; it wants {_wanted(slot)}",
+        f"{name} of repository {slot['repository']} is not opened by {_said(keys)}; it wants {wanted(data, name)}",
         hint="give the key it was encrypted with in BACKUP_ENCRYPTION_KEY, or its passphrase in "
         "BACKUP_ENCRYPTION_PASSPHRASE",
     )
+
+
+def openers(data: bytes, name: str, keys: Sequence[OperatorKey]) -> tuple[OperatorKey, ...]:
+    """Those of *keys* that open the slot, each by itself; at most as many as one slot can be wrapped with. Raises
+    ObjectCorrupt."""
+    found: list[OperatorKey] = []
+    for key in dict.fromkeys(keys):
+        with contextlib.suppress(KeyRefused):
+            unwrap(data, name, [key])
+            found.append(key)
+    return tuple(found[:WRAPS_MAX])
 
 
 def _said(keys: Sequence[OperatorKey]) -> str:
     return " or ".join("the passphrase" if each.passphrase else f"key {each.fingerprint}" for each in keys)
 
 
-def _wanted(slot: dict[str, Any]) -> str:
+def wanted(data: bytes, name: str) -> str:
+    """What opens the slot, as it says without a key. Raises ObjectCorrupt."""
+    slot = read_slot(data, name)
     return " or ".join(
         "a passphrase" if each["by"] == "passphrase" else f"key {each['fingerprint']}"
         for each in slot["wraps"]
@@ -240,7 +260,7 @@ def _proper_public(slot: dict[str, Any]) -> bool:
         and all(isinstance(each, dict) and _is_like(each.get("key_id"), _ID) for each in roots)
         and all(_is_time(each.get("created")) for each in roots)
         and isinstance(wraps, list)
-        and 0 < len(wraps) <= _WRAPS_MAX
+        and 0 < len(wraps) <= WRAPS_MAX
     )
 
 

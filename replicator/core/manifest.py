@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
 from typing import Any, Protocol, TypeVar
 
-from replicator.core.errors import FormatTooNew, ObjectCorrupt
+from replicator.core.errors import FormatTooNew, ObjectCorrupt, ReplicatorError
 from replicator.core.named_digest import DIGEST_SIZE, digest_of, require_digest
 from replicator.core.names import PackName, parse_name
 from replicator.core.pack import Frame, PackUse, read_frame
@@ -26,8 +26,9 @@ VERSION = 1
 _HEAD = struct.Struct(">7sBI")  # magic, version, length of the JSON
 HEAD_SIZE = _HEAD.size
 _PAGES_MAX = 0xFFFFFFFE
-# 80 bytes of names for 8 MiB of database, so this is a hundred terabytes.
-MANIFEST_BYTES_MAX = 1 << 30
+# Some 105 bytes for each pack of 8 MiB, so this is five terabytes as they are stored. Who reads one takes five times as
+# much memory, and somebody else may have written it.
+MANIFEST_BYTES_MAX = 64 << 20
 PLACE_MAX = 1 << 48  # in an object: what every store can be asked for, and none of ours reaches
 
 
@@ -84,11 +85,18 @@ M = TypeVar("M", bound=Backup)
 
 
 def encode_said(magic: bytes, manifest: Any, name: str) -> bytes:
-    """The final bytes of *manifest*, a dataclass."""
+    """The final bytes of *manifest*, a dataclass. Raises ReplicatorError where no reader would take it."""
     said = asdict(manifest)
     said["packs"] = [[pack.name, pack.size_bytes] for pack in manifest.packs]
     said["tables"] = [[*astuple(each.frame), each.digest] for each in manifest.tables]
     text = json.dumps(said, indent=1).encode()
+    size = HEAD_SIZE + len(text) + DIGEST_SIZE
+    if size > MANIFEST_BYTES_MAX:
+        raise ReplicatorError(
+            f"{name} would have {size} bytes, and readers take {MANIFEST_BYTES_MAX}: its backup needs "
+            f"{len(manifest.packs)} packs",
+            hint="it is not put; a database of more than some five terabytes, as it is stored, is too large",
+        )
     body = _HEAD.pack(magic, VERSION, len(text)) + text
     return body + digest_of(body, name)
 

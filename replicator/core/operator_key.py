@@ -15,6 +15,14 @@ from replicator.core.errors import ConfigError
 KEY_SIZE = 32
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _PASSPHRASE_LETTERS_MIN = 12
+# Those that stand in everybody's examples: of NIST SP 800-38A, and the SHA-256 of nothing and of `password`.
+_PUBLISHED = frozenset(
+    {
+        "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,12 @@ def parse_key(text: str, source: str) -> OperatorKey:
     steps = {(after - before) % 256 for before, after in itertools.pairwise(secret)}
     if len(set(secret)) < 12 or len(steps) < 4 or _repeats(stripped.lower()):
         raise ConfigError(f"{source} is a placeholder, not a key", hint=hint)
+    if all(0x20 <= each < 0x7F for each in secret):  # by chance one in ten billion million
+        raise ConfigError(
+            f"{source} is text, not a key: its 32 bytes are letters that can be typed", hint=hint
+        )
+    if secret.hex() in _PUBLISHED:
+        raise ConfigError(f"{source} is a key that is published", hint=hint)
     return OperatorKey(secret)
 
 

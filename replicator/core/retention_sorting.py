@@ -74,15 +74,29 @@ class _Sorter:
     # --- backups: children before parents, the oldest chain first --------------------------------------
 
     def sort_backups(self) -> None:
+        """Behind each that goes what is told of it, so that a record without its backup tells of a loss."""
+        told: dict[str, list[str]] = {}
+        there = {each.backup_id for held in self.holdings.generations for each in held.backups}
+        there |= {each.backup_id for each in self.holdings.set_aside}
+        for event in self.holdings.events:
+            told.setdefault(event.backup_id, []).append(self.holdings.spelt[event])
+            if event.backup_id not in there and self.now - _time_of_id(event.backup_id) > ORPHAN_AGE:
+                self.delete[told[event.backup_id][-1]] = f"it tells of {event.backup_id}, which is gone"
+
+        def delete(name: str, backup: BackupName, reason: str) -> None:
+            self.delete[name] = reason
+            tells = f"it tells of {backup.backup_id}, which is not kept"
+            self.delete.update(dict.fromkeys(told.get(backup.backup_id, ()), tells))
+
         for each in self.holdings.set_aside:
-            self.delete[str(each)] = "it was found hurt, and nothing relies on it"
+            delete(str(each), each, "it was found hurt, and nothing relies on it")
         for held in self.holdings.generations:
             for each in held.backups:
                 if each in self.needed:
                     self.keep[self.holdings.spelt[each]] = self.needed[each]
             gone = [each for each in held.backups if each not in self.needed]
             for each in sorted(gone, key=lambda each: (held.rests_on(each)[-1].txid, -each.txid)):
-                self.delete[self.holdings.spelt[each]] = self._outlived(held, each)
+                delete(self.holdings.spelt[each], each, self._outlived(held, each))
 
     def _outlived(self, held: Held, backup: BackupName) -> str:
         time = self.holdings.time
@@ -189,17 +203,16 @@ class _Sorter:
     # --- what is said about backups and generations ----------------------------------------------------
 
     def sort_records(self) -> None:
-        spelt = self.holdings.spelt
-        there = {each.backup_id: spelt[each] for held in self.holdings.generations for each in held.backups}
-        there |= {each.backup_id: str(each) for each in self.holdings.set_aside}
+        """Those that do not go with their backup."""
+        kept = {each.backup_id for held in self.holdings.generations for each in held.backups}
         for event in self.holdings.events:
-            name, backup = spelt[event], there.get(event.backup_id)
-            if backup in self.keep:
+            name = self.holdings.spelt[event]
+            if name in self.delete:
+                continue
+            if event.backup_id in kept:
                 self.keep[name] = f"it tells of {event.backup_id}, which is kept"
-            elif backup is None and self.now - _time_of_id(event.backup_id) <= ORPHAN_AGE:
-                self.keep[name] = "the backup it tells of may have been put after it was looked for"
             else:
-                self.delete[name] = f"it tells of {event.backup_id}, which is not kept"
+                self.keep[name] = "the backup it tells of may have been put after it was looked for"
 
     def sort_generations(self) -> None:
         """A generation's fences and its record go when nothing else of it is left."""

@@ -47,9 +47,11 @@ _BAD_IN_PREFIX = re.compile(r"[\x00-\x1f\x7f?#*%\\\[\]\ud800-\udfff]")
 
 
 def shown(url: str) -> str:
-    """A URL for a message: without user, password, query and fragment."""
+    """A URL for a message: without user, password, query and fragment, nor what is too long for a name in it: that may
+    be a secret that went to the wrong place."""
     scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
-    return repr(f"{scheme}{slashes}{re.split('[?#]', rest.rsplit('@', maxsplit=1)[-1])[0]}")
+    place = re.sub("[^/]{64,}", "…", re.split("[?#]", rest.rsplit("@", maxsplit=1)[-1])[0])
+    return repr(f"{scheme}{slashes}{place}")
 
 
 def split_url(url: str, scheme: str, *, form: str, credentials: str) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from replicator.clock import Clock
 from replicator.core.errors import Interrupted, UsageError
+from replicator.core.variables import require_store_settings
 from replicator.store.contract import Kind
 from replicator.store.folder import FolderStore
 from replicator.store.limits import Bandwidth, FewAtATime
@@ -104,6 +105,7 @@ def open_store(url: str) -> Kind:
 
 
 def _of_kind(scheme: str, url: str) -> Kind:
+    require_store_settings(os.environ)
     module, function, package = _KINDS[scheme]
     try:
         found = importlib.util.find_spec(package) is not None
@@ -112,7 +114,7 @@ def _of_kind(scheme: str, url: str) -> Kind:
     if not found:
         raise UsageError(
             f"{scheme}:// needs the package {package}, which is not installed",
-            hint=f"pip install 'replicator[{scheme}]'",
+            hint=f"in replicator's source: pip install '.[{scheme}]'",
         )
     store: Kind = getattr(importlib.import_module(module), function)(url, os.environ)
     return store

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from replicator.core.errors import ConfigError, UsageError
+from replicator.core.variables import said
 from replicator.files import shown_path
 
 # What AWS lets a bucket be called; other servers of the protocol keep to it.
@@ -127,7 +128,7 @@ def _place(url: str) -> tuple[str, str]:
         )
     if not _BUCKET.fullmatch(bucket) or _is_address(bucket):
         raise UsageError(
-            f"not a bucket: {bucket!r}",
+            f"not a bucket: {said(bucket)}",
             hint=f"{_URL_HINT}; 3 to 63 of a-z, 0-9, dot and hyphen, in small letters",
         )
     if bucket.endswith("--x-s3"):
@@ -165,7 +166,7 @@ def _is_address(host: str) -> bool:
 def _is_virtual(style: str, bucket: str, endpoint: str) -> bool:
     """Whether the bucket goes into the name of the host."""
     if style not in ("auto", "path", "virtual"):
-        raise ConfigError(f"BACKUP_S3_ADDRESSING_STYLE is {style!r}", hint="one of auto, path, virtual")
+        raise ConfigError(f"BACKUP_S3_ADDRESSING_STYLE is {said(style)}", hint="one of auto, path, virtual")
     if style == "auto":
         # A certificate for *.host does not cover a bucket with a dot.
         return not endpoint and "." not in bucket

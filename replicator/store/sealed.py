@@ -83,6 +83,10 @@ class SealedStore:
     def url(self) -> str:
         return self.plain.url
 
+    def over(self, store: Store) -> SealedStore:
+        """*store*, read with the same keys."""
+        return SealedStore(store, self._keys)
+
     def put(self, name: str, data: bytes) -> None:
         kind = self._kind(name)
         stored = data if kind is None else self._sealed(name, data, kind)

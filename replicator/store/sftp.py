@@ -53,7 +53,8 @@ def open_sftp(url: str, environ: Mapping[str, str]) -> SftpStore:
         from replicator.store.sftp_connection import Login, SessionPool, dial
     except ModuleNotFoundError as exc:
         raise UsageError(
-            f"for {shown(url)} the package {exc.name} is missing", hint="pip install 'replicator[sftp]'"
+            f"for {shown(url)} the package {exc.name} is missing",
+            hint="in replicator's source: pip install '.[sftp]'",
         ) from exc
 
     home = environ.get("HOME") or os.path.expanduser("~")

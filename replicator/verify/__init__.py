@@ -6,7 +6,8 @@
 
 from replicator.verify.records import Repaired
 from replicator.verify.repair import Repair, is_carrier
-from replicator.verify.run import LEVELS, Found, Limits, Lost, Progress, Report, verify
+from replicator.verify.report import LEVELS, Found, Limits, Lost, Progress, Report
+from replicator.verify.run import verify
 
 __all__ = [
     "LEVELS",

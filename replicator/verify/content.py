@@ -24,14 +24,15 @@ Tell = Callable[[str, str], None]
 
 @dataclass(slots=True)
 class Read:
-    """What was learnt of one generation: backups and carriers by name, holes between these that no backup ends, and
-    which objects are hurt."""
+    """What was learnt of one generation: backups and carriers by name, holes between these that no backup ends, which
+    objects are hurt, and where backups stood that are gone."""
 
     listing: GenerationListing
     manifests: dict[BackupName, Manifest | Incremental] = field(default_factory=dict)
     spans: dict[CarrierName, Span] = field(default_factory=dict)
     holes: list[Span] = field(default_factory=list)
     hurt: set[str] = field(default_factory=set)
+    gone: list[Base] = field(default_factory=list)
 
 
 def read_backups(repository: Repository, read: Read, tell: Tell) -> None:
@@ -69,8 +70,8 @@ def _check_parent(read: Read, name: BackupName, manifest: Incremental, tell: Tel
 
 
 def bases_of(read: Read) -> list[Base]:
-    """The backups, and whether all that each rests on is whole."""
-    found: list[Base] = []
+    """The backups, and whether all that each rests on is whole; with those that are gone."""
+    found: list[Base] = list(read.gone)
     for name in read.listing.backups:
         chain = chain_of(read.listing, name)
         needed: list[BackupName] = [chain[0], *chain[1]] if chain is not None else []

@@ -20,7 +20,8 @@ from replicator.verify.content import Tell
 Note = Callable[[str], None]
 
 
-def look_at_names(listed: Sequence[Listed], tell: Tell, note: Note) -> None:
+def look_at_names(listed: Sequence[Listed], tell: Tell, note: Note) -> Catalogue:
+    """Returns what they come to; nothing in it was read."""
     known: dict[str, Listed] = {}
     for each in listed:
         name = split_revision(each.name)[0]
@@ -44,6 +45,7 @@ def look_at_names(listed: Sequence[Listed], tell: Tell, note: Note) -> None:
         taken_over = len(listing.segments) + len(listing.logs) - len(listing.carriers)
         if taken_over:
             note(f"{taken_over} segments of {listing.generation} lie in a log, too")
+    return catalogue
 
 
 def _look_for_lost_backups(catalogue: Catalogue, known: Iterable[str], note: Note) -> None:

@@ -92,6 +92,9 @@ class Repair:
         carriers: list[CarrierName] = []
         for name in names:
             parsed = parse_name(name)
+            if name.startswith("generation "):
+                done.left[name] = "nothing that it could begin with is left"
+                continue
             if parsed is None and name not in (REPOSITORY, METADATA):
                 done.left[name] = "it is none of ours"
                 continue
@@ -114,6 +117,7 @@ class Repair:
                 self._records.put(name, parsed, done)
         for carrier in carriers:
             self._put_carrier(repository, carrier, done)
+        self._look_for_gone(repository, names, done)
         self._set_aside(repository, names, done)
         log.info(
             "repaired",
@@ -224,10 +228,23 @@ class Repair:
                 if fault is None:
                     continue
                 left = left.without(backup)
-                record = EventRecord(backup.backup_id, DAMAGED, self._wall(), {"fault": fault[:500]})
-                with contextlib.suppress(ObjectExists):
-                    self._store.put(str(EventName(backup.backup_id, DAMAGED)), encode_record(record))
-                    done.set_aside.append(str(backup))
+                self._note_damaged(backup, fault, done)
+
+    def _look_for_gone(self, repository: Repository, names: Sequence[str], done: Repaired) -> None:
+        """Backups of which only a record is left."""
+        there = {str(backup) for listing in repository.catalogue.generations for backup in listing.backups}
+        for name in names:
+            parsed = parse_name(name)
+            if not isinstance(parsed, FullName | IncrementalName) or name in there:
+                continue
+            if not self._copied(parsed, done):
+                self._note_damaged(parsed, "it is gone", done)
+
+    def _note_damaged(self, backup: BackupName, fault: str, done: Repaired) -> None:
+        record = EventRecord(backup.backup_id, DAMAGED, self._wall(), {"fault": fault[:500]})
+        with contextlib.suppress(ObjectExists):
+            self._store.put(str(EventName(backup.backup_id, DAMAGED)), encode_record(record))
+            done.set_aside.append(str(backup))
 
     def _copied_below(self, listing: GenerationListing, backup: BackupName, done: Repaired) -> bool:
         """Whether another store has what *backup* lies on, where that is gone, and this one has it from there now."""

@@ -7,15 +7,16 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from replicator.core.catalogue import GenerationListing, Listed
-from replicator.core.coverage import Stretch, lost
+from replicator.core.catalogue import Catalogue, GenerationListing, Listed
+from replicator.core.coverage import Base, lost
 from replicator.core.errors import KeyRefused, ObjectCorrupt, ObjectNotFound, ReplicatorError
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
+from replicator.core.lost_backups import lost_backups
 from replicator.core.metadata import decode_metadata, stored_in
 from replicator.core.names import (
     METADATA,
@@ -27,7 +28,6 @@ from replicator.core.names import (
     PackName,
     parse_name,
     split_revision,
-    with_revision,
 )
 from replicator.core.position import GenerationId
 from replicator.core.records import decode_generation
@@ -36,11 +36,10 @@ from replicator.slots import is_sealed, key_ids_in, readable_record_in
 from replicator.store.sealed import SealedStore
 from replicator.verify.chain import read_carriers, spans_by_name
 from replicator.verify.content import Read, bases_of, check_full, check_incremental, read_backups, spans_of
+from replicator.verify.counted import CountedStore
 from replicator.verify.names import look_at_names
+from replicator.verify.report import LEVELS, Limits, Lost, Progress, Report, Sampled
 from replicator.verify.stored import check_stored, key_of
-
-LEVELS = ("names", "checksums", "content", "restore")
-"""Each looks at all that the one before it does. The first two need no key."""
 
 # Objects read at once: each has up to 32 MiB.
 JOBS = 4
@@ -49,65 +48,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An object that is hurt, by its name, and how."""
-
-    name: str
-    fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Restore points that can no longer be reached."""
-
-    generation: GenerationId
-    stretch: Stretch
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """``sample``: the share of objects that is read, 0 to 1; the newest of each kind is always among them."""
-
-    sample: float = 1.0
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """``stage`` is one of LEVELS; ``total`` 0 where it is not known."""
-
-    stage: str
-    done: int
-    total: int
-
-
-@dataclass(slots=True)
-class Report:
-    """``notes``: what is no damage and should be known. ``ended_early``: time ran out, and not all was looked at."""
-
-    level: str
-    objects: int = 0
-    bytes_read: int = 0
-    restored: int = 0
-    found: list[Found] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    ended_early: bool = False
-
-    def tell(self, name: str, fault: str) -> None:
-        for spelt in (name, *(with_revision(name, number) for number in range(2, 10))):
-            fault = fault.removeprefix(f"{spelt} ")
-        fault = fault.removeprefix("is damaged: ")
-        if not any(each.name == name for each in self.found):  # the first thing seen of an object is enough
-            self.found.append(Found(name, fault))
-
-
-@dataclass(frozen=True, slots=True)
 class _Looked:
-    """At an object by itself: its size, what is wrong with it, and the key it is sealed with. ``differs``: METADATA
-    says another checksum of it."""
+    """At an object by itself: what is wrong with it, and the key it is sealed with. ``differs``: METADATA says another
+    checksum of it."""
 
-    size: int
     fault: str | None = None
     key_id: str | None = None
     differs: bool = False
@@ -142,7 +86,8 @@ class _Verification:
         on_progress: Callable[[Progress], None],
         cancelled: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._counted = CountedStore(store.plain)
+        self._store = store.over(self._counted)
         self._depth = LEVELS.index(level)
         self._limits = limits
         self._restore = restore
@@ -153,12 +98,17 @@ class _Verification:
         self._manifests: dict[BackupName, Manifest | Incremental] = {}
         self._key_ids: set[str] = set()
         self._sums: dict[str, str] = {}
+        self._gone: dict[GenerationId, list[Base]] = {}
+        self._missing: set[str] = set()
         self.report = Report(level)
+        if limits.sample < 1 and self._depth >= 1:
+            self.report.sampled = Sampled()
 
     def run(self) -> Report:
         repository = self._understood()
         listed = list(self._store.plain.list(""))
-        look_at_names(listed, self.report.tell, self.report.notes.append)
+        catalogue = look_at_names(listed, self.report.tell, self.report.notes.append)
+        self._look_for_lost_backups(repository.catalogue if repository is not None else catalogue, repository)
         try:
             if self._depth >= 1:
                 self._look_at_objects(listed)
@@ -172,6 +122,7 @@ class _Verification:
         if repository is not None:
             self._pass_over_unneeded(repository)
         self.report.objects = len(listed)
+        self.report.bytes_read = self._counted.bytes_read
         return self.report
 
     def _look(self) -> None:
@@ -200,6 +151,18 @@ class _Verification:
             self.report.notes.append("what the objects hold could not be looked at because of that")
             return None
 
+    def _look_for_lost_backups(self, catalogue: Catalogue, repository: Repository | None) -> None:
+        for listing in catalogue.generations:
+            for each in lost_backups(catalogue, listing):
+                if each.name not in catalogue.sizes:
+                    if next(iter(self._store.plain.list(each.name)), None) is not None:
+                        continue  # it was put meanwhile
+                    self._missing.add(each.name)
+                    self.report.tell(each.name, each.fault)
+                elif repository is None:  # else its manifest tells more
+                    self.report.tell(each.name, each.fault)
+                self._gone.setdefault(listing.generation, []).append(each.base)
+
     # --- objects by themselves -------------------------------------------------------------------------
 
     def _look_at_objects(self, listed: Sequence[Listed]) -> None:
@@ -207,6 +170,8 @@ class _Verification:
         self._key_ids = key_ids_in(self._store.plain) if sealed else set()
         self._sums = self._listed_sums()
         chosen = self._sampled(listed)
+        if self.report.sampled is not None:
+            self.report.sampled.objects = len(chosen), len(listed)
         with ThreadPoolExecutor(JOBS, thread_name_prefix="verify") as pool:
             rest = iter(chosen)
             done = 0
@@ -230,19 +195,18 @@ class _Verification:
         try:
             data = self._store.plain.get(stored)
         except ObjectNotFound:
-            return _Looked(0)  # pruned, or taken over by a log, since it was listed
+            return _Looked()  # pruned, or taken over by a log, since it was listed
         except ObjectCorrupt as exc:
-            return _Looked(0, str(exc))
+            return _Looked(str(exc))
         try:
             check_stored(data, stored, sealed=sealed)
         except ReplicatorError as exc:
-            return _Looked(len(data), str(exc))
+            return _Looked(str(exc))
         said = self._sums.get(stored)
         differs = said is not None and hashlib.sha256(data).hexdigest() != said
-        return _Looked(len(data), None, key_of(data, stored) if sealed else None, differs)
+        return _Looked(None, key_of(data, stored) if sealed else None, differs)
 
     def _tell_of(self, stored: str, looked: _Looked) -> None:
-        self.report.bytes_read += looked.size
         fault = looked.fault
         if fault is None and looked.key_id is not None:
             fault = self._without_key(looked.key_id)
@@ -262,7 +226,8 @@ class _Verification:
     # --- what they say to each other -------------------------------------------------------------------
 
     def _look_at_generation(self, repository: Repository, listing: GenerationListing) -> None:
-        read = Read(listing, hurt={each.name for each in self.report.found})
+        hurt = {each.name for each in self.report.found}
+        read = Read(listing, hurt=hurt, gone=self._gone.get(listing.generation, []))
         self._look_at_record(repository, listing)
         read_backups(repository, read, self.report.tell)
         self._manifests |= read.manifests
@@ -306,6 +271,9 @@ class _Verification:
     def _look_into_packs(self, repository: Repository, read: Read) -> None:
         dedup = self._store.dedup()
         backups = self._sampled(list(read.manifests.items()))
+        if self.report.sampled is not None:
+            chosen, every = self.report.sampled.backups or (0, 0)
+            self.report.sampled.backups = chosen + len(backups), every + len(read.manifests)
         for done, (name, manifest) in enumerate(backups):
             self._on_progress(Progress("content", done, len(backups)))
             faults: Iterator[str] = (
@@ -328,7 +296,7 @@ class _Verification:
 
     def _pass_over_unneeded(self, repository: Repository) -> None:
         """What belongs to no backup that counts may be hurt: prune deletes it when its time has come."""
-        needed = {str(name) for name in self._manifests}
+        needed = {*self._missing, *map(str, self._manifests)}
         needed |= {pack.name for manifest in self._manifests.values() for pack in manifest.packs}
         counted = {str(backup) for each in repository.catalogue.generations for backup in each.backups}
         if not counted <= needed:
@@ -352,9 +320,12 @@ class _Verification:
 
     def _try_restores(self, repository: Repository) -> None:
         listings = [each for each in repository.catalogue.generations if each.fulls]
-        for done, listing in enumerate(self._sampled(listings)):
+        chosen = self._sampled(listings)
+        if self.report.sampled is not None:
+            self.report.sampled.generations = len(chosen), len(listings)
+        for done, listing in enumerate(chosen):
             self._look()
-            self._on_progress(Progress("restore", done, len(listings)))
+            self._on_progress(Progress("restore", done, len(chosen)))
             try:
                 self._restore(repository, listing)
                 self.report.restored += 1

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.core import chunk_table
+from replicator.core import manifest as manifest_module
 from replicator.core.chunk_table import ChunkTable
 from replicator.core.codec import Compression
-from replicator.core.errors import FormatTooNew, ObjectCorrupt
+from replicator.core.errors import FormatTooNew, ObjectCorrupt, ReplicatorError
 from replicator.core.full import (
     CHUNK_BYTES,
     FRAME_CHUNKS,
@@ -37,6 +38,7 @@ from replicator.core.manifest import HEAD_SIZE, TableUse, read_table, table_dige
 from replicator.core.names import PackName
 from replicator.core.pack import Frame, PackUse, encode_frame
 from replicator.core.position import GenerationId, Position
+from replicator.core.sizes import largest
 from tests.core.histories import GENERATION, REPOSITORY, START
 
 
@@ -380,6 +382,27 @@ def test_any_json_in_a_manifest_is_read_or_refused(fields: dict[str, Any]) -> No
             type(value) is int
             for value in (found.txid, found.pages, found.observed, found.created, found.epoch)
         )
+
+
+def test_a_manifest_larger_than_readers_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor read; by its name not even fetched."""
+    monkeypatch.setattr(manifest_module, "MANIFEST_BYTES_MAX", len(BYTES))
+    assert BYTES == encode_manifest(MANIFEST)
+    assert MANIFEST == decode_manifest(BYTES, NAME)
+    monkeypatch.setattr(manifest_module, "MANIFEST_BYTES_MAX", len(BYTES) - 1)
+    with pytest.raises(ReplicatorError, match=r"would have \d+ bytes, and readers take \d+: .* 2 packs"):
+        encode_manifest(MANIFEST)
+    with pytest.raises(ObjectCorrupt):
+        decode_manifest(BYTES, NAME)
+
+
+def test_five_terabytes_fit_into_a_manifest() -> None:
+    """By what a pack of 8 MiB costs in it; and no reader is asked for more than 64 MiB of somebody else's JSON."""
+    more = encode_manifest(replace(MANIFEST, packs=(*MANIFEST.packs, *[MANIFEST.packs[0]] * 1000)))
+    packs = manifest_module.MANIFEST_BYTES_MAX // ((len(more) - len(BYTES)) / 1000)
+
+    assert packs * 8 * 2**20 > 4.5 * 10**12
+    assert 64 << 20 == manifest_module.MANIFEST_BYTES_MAX < largest(NAME) < 65 << 20
 
 
 # --- tables --------------------------------------------------------------------------------------------

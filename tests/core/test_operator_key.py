@@ -47,6 +47,24 @@ def test_any_key_by_chance_is_one(seed: int) -> None:
         assert secret == parse_key(base64.b64encode(secret).decode(), SOURCE).secret
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"your-256-bit-encryption-key-here".hex(), "is text, not a key"),
+        (base64.b64encode(b"correct horse battery staple 42!").decode(), "is text, not a key"),
+        ("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4", "is a key that is published"),
+        (hashlib.sha256(b"").hexdigest().upper(), "is a key that is published"),
+        (base64.b64encode(hashlib.sha256(b"password").digest()).decode(), "is a key that is published"),
+    ],
+)
+def test_what_others_know_is_no_key(text: str, message: str) -> None:
+    """Text that somebody typed, and what stands in everybody's examples; the message does not show it."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_key(text, SOURCE)
+
+    assert text not in str(caught.value) + str(caught.value.hint)
+
+
 PLACEHOLDERS = [
     "ab" * 32,
     "00" * 32,

@@ -662,7 +662,8 @@ def test_a_backup_that_is_set_aside_goes() -> None:
 
 
 def test_what_is_told_of_a_backup_goes_after_it() -> None:
-    """Also what an earlier plan left behind; but not of one that may have been put since it was looked for."""
+    """At once, so that a record without its backup tells of a loss. What an earlier plan left behind goes first; but
+    not what is of one that may have been put since it was looked for."""
     shelf, (g,) = shelf_with()
     old = full_at(shelf, g, 1, 100 * DAY)
     new = full_at(shelf, g, 2, 60 * HOUR)
@@ -675,7 +676,7 @@ def test_what_is_told_of_a_backup_goes_after_it() -> None:
     never = shelf.event("99999999T999999Z-0000000000000001-0000000000000001")
     found = plan(shelf, BARE)
 
-    assert [*texts(old), *packs(shelf, old), left, *told] == gone(found)
+    assert [left, *texts(old), *told, *packs(shelf, old)] == gone(found)
     assert {stays, young, never} <= kept(found)
 
 
@@ -722,8 +723,8 @@ def test_leases_keys_and_what_is_not_ours_are_left_alone() -> None:
 
 
 def test_the_order_of_deleting_is_safe_to_interrupt() -> None:
-    """Manifests, children before parents and the oldest chain first; logs and segments, the oldest first; packs;
-    records; generations."""
+    """Manifests, children before parents and the oldest chain first, each with its records; logs and segments, the
+    oldest first; packs; generations."""
     shelf, (a, b) = shelf_with(300, 100)
     first = full_at(shelf, a, 10, 290 * DAY)
     on_first = incremental_at(shelf, first, 20, 289 * DAY)
@@ -737,9 +738,9 @@ def test_the_order_of_deleting_is_safe_to_interrupt() -> None:
     full_at(shelf, b, 1, 60 * HOUR)
     found = plan(shelf, BARE)
 
-    manifests = texts(on_that, on_first, first, on_second, second, third)
+    manifests = [*texts(on_that, on_first, first), told, *texts(on_second, second, third)]
     content = packs(shelf, first, on_first, on_that, second, on_second, third)
-    assert [*manifests, *logs, tail, *content, told, f"generations/{a}.json"] == gone(found)
+    assert [*manifests, *logs, tail, *content, f"generations/{a}.json"] == gone(found)
 
 
 def test_a_plan_says_what_can_be_restored_before_and_after() -> None:
@@ -786,7 +787,7 @@ def test_deletion_on_request_takes_promised_states_too() -> None:
     stays = log_at(shelf, g, 31, 40, 8 * HOUR)
     found = plan(shelf, before=NOW - 20 * HOUR)
 
-    assert texts(on_it, full)[::1] == gone(found)[:2]
+    assert [*texts(on_it), told, *texts(full)] == gone(found)[:3]
     assert {log, told} <= {*gone(found)}
     assert {str(new), stays} <= kept(found)
     assert "it lets a state before 2025-11-27T16:00:00.000000Z be restored" == reason(found, on_it)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from replicator.core.operator_key import OperatorKey
 from tests.e2e.command import Done, leftovers, replicator, sql, write_board
 from tests.support import oracle
 
@@ -30,7 +31,7 @@ class Vault:
 
     def run(self, *arguments: object, key: str | None = ONE, **environ: str) -> Done:
         given = {} if key is None else {KEY: key}
-        return replicator(*arguments, cwd=self.folder, **{KEY: "", PASSPHRASE: "", **given, **environ})
+        return replicator(*arguments, cwd=self.folder, **{**given, **environ})
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,55 @@ def test_what_is_no_key_is_told_before_anything_is_done(vault: Vault) -> None:
         assert 2 == done.code
         assert KEY in done.err
         assert value not in done.err
+
+
+def checked(done: Done) -> list[tuple[str, str]]:
+    return [(each["level"], each["message"]) for each in done.json["findings"]]
+
+
+def test_check_says_whether_it_is_encrypted_and_by_what(vault: Vault) -> None:
+    """A row for each store: the key that opens it and how old the ring's is, or that anybody can read it."""
+    fingerprint = OperatorKey(bytes.fromhex(ONE)).fingerprint
+    sealed = checked(vault.run("check", "--store", "store", "--json", key=f"{TWO},{ONE}"))
+    (row,) = [message for _, message in sealed if message.startswith("encrypted: ")]
+    assert re.fullmatch(
+        rf"encrypted: opened by key {fingerprint}; key [0-9a-f]{{16}} seals what is new, 0 days old", row
+    )
+    new = checked(vault.run("check", "board.db", "new", "--json"))
+    assert ("ok", f"encrypted, once it begins: opened by key {fingerprint}") in new
+    sql(vault.folder / "app.db", "PRAGMA journal_mode=WAL", "CREATE TABLE t(x)")
+    assert ("ok", "plain, once it begins: no key is given") in checked(
+        vault.run("check", "app.db", "plain", "--json", key=None)
+    )
+    assert 0 == vault.run("replicate", "app.db", "plain", "--once", key=None).code
+    plain = checked(vault.run("check", "app.db", "plain", "--json", key=None))
+    assert ("ok", "plain: whoever can read the store can read the database") in plain
+
+
+def test_check_warns_of_a_key_file_that_others_may_read(vault: Vault) -> None:
+    """By its path and mode; not of one that is its owner's alone."""
+    path = vault.folder / "the.key"
+    path.write_text(ONE)
+    found = {}
+    for mode in (0o640, 0o600):
+        path.chmod(mode)
+        done = vault.run(
+            "check", "--store", "store", "--json", key=None, BACKUP_ENCRYPTION_KEY_FILE=str(path)
+        )
+        found[mode] = [each for each in checked(done) if "key file" in each[1]]
+
+    ((level, message),) = found[0o640]
+    assert ("warn", True, True) == (level, str(path) in message, "(mode 0640)" in message)
+    assert [] == found[0o600]
+
+
+def test_the_kit_says_where_the_program_comes_from(vault: Vault) -> None:
+    """From its source: no registry has it under that name. And with the key that opens the ring, not another one."""
+    kit = vault.run("key", "kit", "store", key=f"{TWO},{ONE}").out
+
+    assert "replicator[" not in kit
+    assert "pip install '.[all]'" in kit
+    assert OperatorKey(bytes.fromhex(ONE)).fingerprint in kit
 
 
 def test_a_damaged_object_is_not_taken_for_a_wrong_key(vault: Vault) -> None:

@@ -301,7 +301,7 @@ def test_s70_nothing_gets_out_of_an_encrypted_repository(cage: Cage) -> None:
     cage.run("key", "passwd", "-vv", "app.db", BACKUP_ENCRYPTION_NEW_KEY_FILE="secrets/generated")
     cage.run("verify", "-vv", "store", "--level", "restore", BACKUP_ENCRYPTION_KEY=made)
     cage.run("ls", "-vv", "store", code=12)  # with the old key
-    cage.run("ls", "-vv", "store", code=12, BACKUP_ENCRYPTION_KEY="")
+    cage.run("ls", "-vv", "store", code=2, BACKUP_ENCRYPTION_KEY="")
     cage.run("replicate", "-vv", "app.db", "store", "--once", code=12)
 
     assert "proof_child.py" in b" ".join(cage.commands).decode(), "children are not looked at"
@@ -420,6 +420,27 @@ def test_a_key_that_is_none_is_not_repeated(cage: Cage, mistaken: Callable[..., 
         (cage.folder / "wrong.yml").write_text(f"databases: [{{path: app.db, stores: [store]}}]\n{text}\n")
         mistaken("ls", "app.db", "--config", "wrong.yml", BACKUP_ENCRYPTION_KEY="")
         (cage.folder / "wrong.yml").unlink()
+
+    assert {} == cage.leaked()
+
+
+def test_a_key_in_a_setting_of_something_else_is_not_repeated(
+    cage: Cage, mistaken: Callable[..., Done]
+) -> None:
+    """One line slipped in a file of variables: no provider is called so, and no bucket, account or style."""
+    key = cage.environ["BACKUP_ENCRYPTION_KEY"]
+    spelt = base64.b64encode(bytes.fromhex(key)).decode()
+    cage.keep("key in base64", spelt)
+    (cage.folder / "replicator.yml").unlink(missing_ok=True)
+    for text in (key, spelt):
+        mistaken("check", BACKUP_STORAGE_PROVIDER=text)
+        mistaken("check", BACKUP_STORAGE_PROVIDER="s3", BACKUP_S3_BUCKET=text)
+        mistaken(
+            "check", BACKUP_STORAGE_PROVIDER="s3", BACKUP_S3_BUCKET="bucket", BACKUP_S3_ADDRESSING_STYLE=text
+        )
+    mistaken("check", BACKUP_STORAGE_PROVIDER="gcs", BACKUP_GCS_BUCKET=key)
+    mistaken("check", BACKUP_STORAGE_PROVIDER="azure", BACKUP_AZURE_ACCOUNT=key, BACKUP_AZURE_CONTAINER="c")
+    mistaken("check", BACKUP_STORAGE_PROVIDER="azure", BACKUP_AZURE_ACCOUNT="acc", BACKUP_AZURE_CONTAINER=key)
 
     assert {} == cage.leaked()
 
@@ -631,7 +652,7 @@ def test_no_value_prints_a_secret(cage: Cage, monkeypatch: pytest.MonkeyPatch) -
     made = replicator_keys.new_ring("0" * 32, 1, secrets=[secrets.token_bytes(n) for n in (32, 32, 8, 8)])
     for each in (made.roots[0], made.dedup):
         cage.keep(f"root {each.key_id}", each.secret)
-    slot = replicator_keys.wrapped(made, source)
+    slot = replicator_keys.wrapped(made, source.read())
     (cage.folder / "keys.json").write_bytes(slot)
     held = HeldKeys(source, str(cage.folder / "keys.json"))
     held.open()

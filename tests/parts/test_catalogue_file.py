@@ -27,7 +27,6 @@ from replicator.core.names import (
 )
 from replicator.core.retention_policy import Policy
 from replicator.key_change import KeyHolders, rotate
-from replicator.keys import KEY
 from replicator.rekey import rekey
 from replicator.repository import Manifests
 from replicator.store.sealed import SealedStore
@@ -143,7 +142,8 @@ def test_s32_a_copy_is_checked_with_the_tools_of_any_system(
     """What `catalogue sums` prints `sha256sum -c` takes, in a copy of the store; and one bit is told by it."""
     clinic = made(kind)
     copy = copied(clinic, tmp_path)
-    monkeypatch.setenv(KEY, SOURCES[kind].environ.get(KEY, ""))
+    for name, value in SOURCES[kind].environ.items():
+        monkeypatch.setenv(name, value)
     assert 0 == run(["catalogue", "sums", str(copy)])
     lines = capsys.readouterr().out
     tool = shutil.which("sha256sum")
@@ -190,7 +190,8 @@ def test_s19_it_is_made_again_from_the_objects_alone(
     clinic = made(kind)
     copy = copied(clinic, tmp_path)
     (copy / METADATA).unlink()
-    monkeypatch.setenv(KEY, SOURCES[kind].environ.get(KEY, ""))
+    for name, value in SOURCES[kind].environ.items():
+        monkeypatch.setenv(name, value)
     assert 0 == run(["catalogue", "rebuild", str(copy), "--json"])
     told = json.loads(capsys.readouterr().out)
     clinic.objects.replace(METADATA, (copy / METADATA).read_bytes())

@@ -16,6 +16,7 @@ from replicator.core.codec import DEFAULT, parse_compression
 from replicator.core.errors import ConfigError
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule_file import DEFAULT_SCHEDULES, PRINTED, parse_schedules
+from replicator.core.variables import STORE_FAMILIES
 from replicator.keys import KeySource
 
 NONE = parse_compression("none")
@@ -381,6 +382,43 @@ def test_a_variable_that_is_nearly_one_of_ours_is_told() -> None:
         "BACKUP_RETENTION_DAY is no setting, and without effect; did you mean BACKUP_RETENTION_DAYS?",
         "BACKUP_ENABLE is no setting, and without effect; did you mean BACKUP_ENABLED?",
     ) == notices
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("BACKUP_S3_ENDPONT", "BACKUP_S3_ENDPOINT"),
+        ("BACKUP_S3_SECRETKEY", "BACKUP_S3_SECRET_KEY"),
+        ("BACKUP_GCS_CREDENTIAL_FILE", "BACKUP_GCS_CREDENTIALS_FILE"),
+        ("BACKUP_AZURE_ACOUNT_KEY", "BACKUP_AZURE_ACCOUNT_KEY"),
+        ("BACKUP_SFTP_KNOWNHOSTS", "BACKUP_SFTP_KNOWN_HOSTS"),
+        ("BACKUP_ENCRYPTION_KEYFILE", "BACKUP_ENCRYPTION_KEY_FILE"),
+    ],
+)
+def test_a_setting_of_a_store_that_is_misspelt_is_refused(name: str, near: str) -> None:
+    """It would be another server, or other keys; its value is not shown."""
+    problem = refused({name: "s3cret-value"})
+
+    assert f"{name} is no setting" in str(problem)
+    assert near in str(problem.hint)
+    assert "s3cret" not in str(problem) + str(problem.hint)
+
+
+def test_what_begins_like_a_setting_of_a_store_is_told() -> None:
+    """Something else may read it; we do not."""
+    environ = {"DATABASE_PATH": "app.db", "BACKUP_S3_STORAGE_CLASS": "GLACIER", "BACKUP_S3_REGION_FILE": "r"}
+
+    assert ("BACKUP_S3_STORAGE_CLASS is no setting, and without effect",) == configured(environ)[1]
+
+
+def test_every_setting_of_a_store_in_the_manual_is_known() -> None:
+    """Or nobody could follow it."""
+    manual = (Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
+    names = set(re.findall(r"BACKUP_(?:S3|GCS|AZURE|SFTP)_[A-Z_]*[A-Z]", manual))
+    known = {name for names in STORE_FAMILIES.values() for name in names}
+
+    assert len(names) >= 7
+    assert names <= known
 
 
 def test_a_limit_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shlex
 import stat
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from replicator.config import load_config
 from replicator.core.errors import ConfigError, KeyRefused, ObjectCorrupt, StoreDenied, StoreUnavailable
 from replicator.core.key_ring import KeyRing, new_ring, rotated, wrap
 from replicator.core.operator_key import OperatorKey
-from replicator.core.records import RepositoryRecord, decode_repository
+from replicator.core.records import RepositoryRecord, decode_repository, encode_record
 from replicator.enlist import enlist
-from replicator.key_change import KeyHolders, change_operator_key, rotate
+from replicator.key_change import KeyHolders, begin_rekey, change_operator_key, rotate
 from replicator.keys import KEY, PASSPHRASE, HeldKeys, KeySource, keep_slot, kept_slot
 from replicator.rekey import Rekeyed, keys_in_use, rekey
 from replicator.slots import ring_in
@@ -89,12 +89,48 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, setting: str, firs
     assert ONE not in str(caught.value) + str(caught.value.hint)
 
 
+def test_without_a_key_nothing_is_configured() -> None:
+    """Nor by what is about keys, and gives none."""
+    assert not KeySource({}).configured
+    assert not KeySource(
+        {"BACKUP_ENCRYPT": "true", "BACKUP_KEY_MAX_AGE_DAYS": "90", "ENCRYPTION_KEY": ""}
+    ).configured
+
+
+@pytest.mark.parametrize("end", ["", "_FILE", "_COMMAND"])
+@pytest.mark.parametrize("setting", [KEY, PASSPHRASE])
+def test_a_setting_that_is_there_and_empty_is_refused(setting: str, end: str) -> None:
+    """A variable that was never filled in gives it so, and somebody wants encryption: it is not gone on without; unless
+    another setting gives a key."""
+    with pytest.raises(ConfigError, match=f"{setting}{end} is set and empty") as caught:
+        assert KeySource({setting + end: ""}).configured
+    assert 2 == caught.value.exit_code
+
+    other = PASSPHRASE if setting == KEY else KEY
+    assert KeySource({setting + end: "", f"{other}_FILE": "words"}).configured
+    assert KeySource({setting + end: ""}, key_file="key").configured
+
+
 @pytest.mark.parametrize(
-    "environ", [{}, {KEY: ""}, {KEY: "", f"{KEY}_FILE": "", PASSPHRASE: ""}], ids=range(3)
+    ("name", "near"),
+    [
+        ("BACKUP_ENCRYPTION_KEYFILE", "BACKUP_ENCRYPTION_KEY_FILE"),
+        ("BACKUP_ENCRYPTON_KEY", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUP_ENCYRPTION_KEY", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUP_ENCRYPTION_PASSPHRASEFILE", "BACKUP_ENCRYPTION_PASSPHRASE_FILE"),
+        ("BACKUP_ENCRYPTION", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUP_ENCRYPTION_ENABLED", "BACKUP_ENCRYPTION_KEY"),
+        ("backup_encryption_key", "BACKUP_ENCRYPTION_KEY"),
+        ("BACKUPS_ENCRYPTION_KEY", "BACKUP_ENCRYPTION_KEY"),
+    ],
 )
-def test_without_a_key_nothing_is_configured(environ: Mapping[str, str]) -> None:
-    """An empty setting is none: a shell that has no value exports it so."""
-    assert not KeySource(environ).configured
+def test_a_misspelt_setting_is_refused(name: str, near: str) -> None:
+    """With the one that was meant, as far as anybody can tell; a key beside it makes it no better."""
+    for environ in ({name: ONE}, {name: ""}, {name: "true", KEY: ONE}):
+        with pytest.raises(ConfigError, match=f"{name} is no setting") as caught:
+            assert KeySource(environ).configured
+        assert near in str(caught.value.hint)
+        assert ONE not in str(caught.value) + str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", [" ", ",", "\n", ", ,"])
@@ -544,6 +580,221 @@ def test_another_key_of_the_operators_opens_the_same_ring(tmp_path: Path) -> Non
     assert ["keys/00000002.json"] == [each.name for each in store.list("keys/")]
 
 
+@pytest.mark.parametrize("change", [rotate, begin_rekey])
+def test_a_key_that_was_replaced_is_not_let_in_again(
+    tmp_path: Path, change: Callable[[KeyHolders, int], KeyRing]
+) -> None:
+    """Both stand in the setting while one replaces the other, in any order: the next ring is for the new one alone."""
+    store = MemoryStore()
+    put(store, agreed(tmp_path, store, ONE))
+    path = str(tmp_path / "keys.json")
+    change_operator_key(KeyHolders([store], source(ONE), path), source(TWO))
+    ring = change(KeyHolders([store], source(ONE, TWO), path), wall())
+
+    assert ring == ring_of(agreed(tmp_path, store, TWO))
+    with pytest.raises(KeyRefused):
+        agreed(tmp_path, store, ONE)
+
+
+def test_a_repository_of_a_passphrase_stays_so_beside_a_key(tmp_path: Path) -> None:
+    """A key that opens nothing there is set for something else: the passphrase opens the next ring, and it does not."""
+    store = MemoryStore()
+    words, both = KeySource({PASSPHRASE: WORDS}), KeySource({KEY: ONE, PASSPHRASE: WORDS})
+    keys = HeldKeys(words, str(tmp_path / "keys.json"))
+    keys.agree(store, SEALED, wall)
+    put(store, keys)
+    ring = rotate(KeyHolders([store], both), wall())
+
+    found = ring_in(store, words.read())
+    assert found is not None
+    assert ring == found[0]
+    assert ["passphrase"] == [each["by"] for each in json.loads(found[1])["wraps"]]
+    assert WORDS == KeyHolders([store], both).openers()[0].secret.decode()
+
+
+def test_a_ring_that_two_keys_open_is_opened_by_both_after_a_rotation(tmp_path: Path) -> None:
+    """Whoever has either goes on."""
+    store = MemoryStore()
+    keys = agreed(tmp_path, store, ONE)
+    both = source(ONE, TWO).read()
+    store.put("keys/00000002.json", keys_module.wrapped(replace(ring_of(keys), number=2), both))
+    ring = rotate(KeyHolders([store], source(THREE, TWO, ONE, ONE)), wall())
+
+    assert [ring] * 2 == [ring_of(agreed(tmp_path, store, key, name=f"{key}.json")) for key in (ONE, TWO)]
+    with pytest.raises(KeyRefused):
+        agreed(tmp_path, store, THREE, name="three.json")
+
+
+# --- stores that were mixed up -------------------------------------------------------------------------
+
+OTHER = RepositoryRecord("cd" * 16, "2025-01-28T06:00:00Z", ("sealed",))
+
+
+def stored(folder: Path, record: RepositoryRecord, name: str) -> MemoryStore:
+    """A store of an encrypted repository, whose ring is kept in *name*.json."""
+    store = MemoryStore(f"memory://{name}")
+    store.put("repository.json", encode_record(record))
+    keys = held(folder, ONE, name=f"{name}.json")
+    keys.agree(store, record, wall)
+    put(store, keys)
+    return store
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda holders: rotate(holders, wall()),
+        lambda holders: begin_rekey(holders, wall()),
+        lambda holders: change_operator_key(holders, source(TWO)),
+    ],
+    ids=["rotate", "rekey", "passwd"],
+)
+@pytest.mark.parametrize("mixed", ["store", "state", "slot", "record"])
+def test_a_ring_is_not_put_among_those_of_another_repository(
+    tmp_path: Path, mixed: str, change: Callable[[KeyHolders], object]
+) -> None:
+    """The folders of two databases were exchanged, or what lies in them: refused by name, and nothing is touched."""
+    ours, theirs = stored(tmp_path, SEALED, "ours"), stored(tmp_path, OTHER, "theirs")
+    rotate(KeyHolders([theirs], source(ONE)), wall())
+    stores, path = [ours], "ours.json"
+    if mixed == "store":
+        stores = [ours, theirs]
+    elif mixed == "state":
+        path = "theirs.json"
+    elif mixed == "slot":
+        ours.put("keys/00000002.json", theirs.get("keys/00000002.json"))
+    else:
+        ours.damage("repository.json", lambda _: encode_record(OTHER))
+    before = [{name: store.get(name) for name in store.names} for store in (ours, theirs)]
+    kept = (tmp_path / path).read_bytes()
+    with pytest.raises(KeyRefused, match="of different repositories") as caught:
+        change(KeyHolders(stores, source(ONE), str(tmp_path / path)))
+
+    assert SEALED.repository in str(caught.value)
+    assert OTHER.repository in str(caught.value)
+    assert before == [{name: store.get(name) for name in store.names} for store in (ours, theirs)]
+    assert kept == (tmp_path / path).read_bytes()
+
+
+# --- broken off between two stores ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_stores(tmp_path: Path) -> tuple[MemoryStore, MemoryStore]:
+    """Of one database, whose ring is kept in keys.json; an object in each."""
+    one, two = MemoryStore("memory://one"), MemoryStore("memory://two")
+    keys = agreed(tmp_path, one, ONE)
+    keys.agree(two, SEALED, wall)
+    for store in (one, two):
+        put(store, keys)
+    return one, two
+
+
+def half_changed(folder: Path, one: MemoryStore, two: MemoryStore) -> KeyHolders:
+    """The operator's key is TWO in the first store, and ONE in the second and in the state folder."""
+    away = FaultyStore(two)
+    away.fail("put")
+    path = str(folder / "keys.json")
+    with pytest.raises(StoreUnavailable):
+        change_operator_key(KeyHolders([one, away], source(ONE), path), source(TWO))
+    return KeyHolders([one, two], source(ONE), path)
+
+
+def test_another_key_that_came_to_one_store_only_comes_to_all(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """The same is asked for again: what is there already is taken for what it is."""
+    holders = half_changed(tmp_path, *two_stores)
+    ring, kept = change_operator_key(holders, source(TWO))
+    agent = agreed(tmp_path, two_stores[0], TWO)
+    agent.agree(two_stores[1], SEALED, wall)
+    for store in two_stores:
+        put(store, agent, "leases/00000002.json")
+
+    assert (2, []) == (ring.number, kept)
+    assert ring == ring_of(agent)
+    assert [["keys/00000002.json"]] * 2 == [
+        [each.name for each in store.list("keys/")] for store in two_stores
+    ]
+    with pytest.raises(KeyRefused):
+        agreed(tmp_path, two_stores[1], ONE, name="another.json")
+
+
+def test_what_else_is_asked_for_then_is_refused_with_the_way_out(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """Before anything is put, in whatever order the stores come; with both keys a rotation brings all together."""
+    holders = half_changed(tmp_path, *two_stores)
+    before = [store.names for store in two_stores]
+    for stores in (two_stores, two_stores[::-1]):
+        for change in (
+            lambda holders: rotate(holders, wall()),
+            lambda holders: change_operator_key(holders, source(THREE)),
+        ):
+            with pytest.raises(KeyRefused, match="memory://one holds another key ring") as caught:
+                change(replace(holders, stores=stores))
+            assert OperatorKey(bytes.fromhex(TWO)).fingerprint in str(caught.value.hint)
+            assert "=NEW,OLD" in str(caught.value.hint)
+    assert before == [store.names for store in two_stores]
+    ring = rotate(replace(holders, source=source(TWO, ONE)), wall())
+
+    assert [ring] * 2 == [ring_of(agreed(tmp_path, store, TWO)) for store in two_stores]
+
+
+def test_a_slot_in_the_way_that_is_damaged_is_named(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """Nobody can say whose it is: nothing is put."""
+    one, two = two_stores
+    two.put("keys/00000002.json", b"{")
+    with pytest.raises(KeyRefused, match=r"memory://two holds another .*keys/00000002\.json") as caught:
+        rotate(KeyHolders([one, two], source(ONE)), wall())
+
+    assert "is no key slot" in str(caught.value.hint)
+    assert "keys/00000002.json" not in one.names
+
+
+def test_stores_that_were_rotated_one_by_one_get_one_ring(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """The agent refuses the two and says how to go on; then it does, and reads what was sealed under either."""
+    one, two = two_stores
+    path = str(tmp_path / "keys.json")
+    for number, store in enumerate(two_stores):
+        rotate(KeyHolders([store], source(ONE)), wall())
+        put(store, agreed(tmp_path, store, ONE, name=f"{number}.json"), "leases/00000002.json", b"between")
+    agent = agreed(tmp_path, one, ONE)
+    with pytest.raises(KeyRefused, match="another key ring of the number 2") as caught:
+        agent.agree(two, SEALED, wall)
+    assert "key rotate DATABASE" in str(caught.value.hint)
+    ring = rotate(KeyHolders(two_stores, source(ONE), path), wall())
+    agent = agreed(tmp_path, one, ONE)
+    agent.agree(two, SEALED, wall)
+
+    assert (3, 4) == (ring.number, len(ring.roots))
+    assert [b"between"] * 2 == [SealedStore(store, agent).get("leases/00000002.json") for store in two_stores]
+    for store in two_stores:
+        put(store, agent, "leases/00000003.json")
+
+
+def test_another_key_given_store_by_store_is_told_with_the_way_out(
+    tmp_path: Path, two_stores: tuple[MemoryStore, MemoryStore]
+) -> None:
+    """The same ring in two slots: the agent would not know its own in the second store."""
+    for store in two_stores:
+        change_operator_key(KeyHolders([store], source(ONE)), source(TWO))
+    agent = agreed(tmp_path, two_stores[0], ONE, TWO)
+    with pytest.raises(KeyRefused, match="another key ring of the number 2"):
+        agent.agree(two_stores[1], SEALED, wall)
+    ring = rotate(KeyHolders(two_stores, source(ONE, TWO), str(tmp_path / "keys.json")), wall())
+    agent = agreed(tmp_path, two_stores[0], TWO)
+    agent.agree(two_stores[1], SEALED, wall)
+    for store in two_stores:
+        put(store, agent, "leases/00000002.json")
+
+    assert ring == ring_of(agent)
+
+
 # --- refused -------------------------------------------------------------------------------------------
 
 
@@ -619,10 +870,11 @@ def test_of_two_rotations_at_once_one_is_refused(tmp_path: Path) -> None:
     mine = rotated(ring_of(keys), wall(), bytes(range(32)), bytes(range(8)))
     rotate(KeyHolders([store], source(ONE)), wall())
     keep_slot(path, wrap(mine, [OperatorKey(bytes.fromhex(ONE))], [bytes(32)]))
-    with pytest.raises(KeyRefused, match="not this database's"):
+    with pytest.raises(KeyRefused, match="another key ring of the number 2"):
         agreed(tmp_path, store, ONE)
-    with pytest.raises(KeyRefused, match="holds a key ring number 2 already"):
+    with pytest.raises(KeyRefused, match=r"holds another key ring as keys/00000002\.json already") as caught:
         KeyHolders([store], source(ONE)).publish(mine)
+    assert "key rotate DATABASE" in str(caught.value.hint)
 
 
 def test_the_first_of_two_agents_on_an_empty_store_makes_the_ring(tmp_path: Path) -> None:

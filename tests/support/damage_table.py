@@ -26,7 +26,7 @@ UNSEEN = {
     (
         "full, newest",
         "missing",
-    ): "a record of it is left, and packs that nobody needs; prune that was interrupted leaves the same",
+    ): "a record of it is left, and packs that nobody needs; other backups and the log lead past it",
     ("incremental, newest", "missing"): "likewise",
     (
         "log, older",
