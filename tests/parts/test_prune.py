@@ -271,7 +271,7 @@ def test_s73_the_newest_chain_stays_even_so(yard: Yard) -> None:
     newest = max(yard.past.backups.values(), key=lambda each: (each.parent is None, each.time))
 
     assert newest.backup_id in left
-    assert "make a full backup, and prune once more" in str(document(pruned)["note"])
+    assert "make a full backup that is read back, and prune once more" in str(document(pruned)["note"])
     tip = max(each for each in yard.past.digests if each.generation == newest.generation)
     assert yard.past.digests[tip] == yard.restored(tip)
 
