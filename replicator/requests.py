@@ -32,6 +32,7 @@ class Requests:
         return {
             "backup": self._backup,
             "prune": self._prune,
+            "prune-plan": self._prune_plan,
             "repair": self._repair,
             "schedule": self._schedule,
         }
@@ -49,10 +50,26 @@ class Requests:
         return outcomes(self._follower(database).ask(str(kind), {}), tell)
 
     def _prune(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-        before = arguments.get("before")
+        return self._pruned(database, arguments, tell, {})
+
+    def _prune_plan(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        """A verb of its own: an agent that does not know it refuses, and does not prune."""
+        return self._pruned(database, arguments, tell, {"dry": True})
+
+    def _pruned(
+        self, database: str, arguments: Mapping[str, Any], tell: Tell, how: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """In all stores, or in the one that ``store`` names."""
+        before, store = arguments.get("before"), arguments.get("store")
         if before is not None and (type(before) is not int or not MICROS_MIN <= before <= MICROS_MAX):
             raise UsageError(f"`before` is {before!r}", hint="it is a time in microseconds since 1970")
-        return outcomes(self._follower(database).ask(PRUNE, {"before": before}), tell)
+        if store is not None and not isinstance(store, str):
+            raise UsageError(f"`store` is {store!r}", hint="it is the URL of one store")
+        only = None if store is None else {store}
+        asked = self._follower(database).ask(PRUNE, {"before": before, **how}, only)
+        if not asked:
+            raise UsageError(f"the agent does not replicate {database} to {store}", hint="see `status`")
+        return outcomes(asked, tell)
 
     def _repair(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         store, names = arguments.get("store"), arguments.get("names")

@@ -273,7 +273,9 @@ class Upkeep:
         return found
 
     def _prune(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        pruned = self._makers.prune.run(before=arguments.get("before"))
+        pruned = self._makers.prune.run(before=arguments.get("before"), dry="dry" in arguments)
+        if pruned.dry:
+            return document(pruned)
         self._marks.store(self._store.url, last_prune=self._clock.wall(), over=pruned.plan.bytes_over)
         if pruned.deleted:
             self._makers.catalogue.update()
