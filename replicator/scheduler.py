@@ -222,7 +222,9 @@ class Scheduler:
         """Have it done now; *pending*: what it answers, None by hand. Raises what asking raises."""
         due, only = (pending.due, pending.only) if pending is not None else (None, None)
         kind = {"incremental": INCREMENTAL, "log": LOG}.get(schedule.backup_type, FULL)
-        arguments = {"schedule": schedule.name, "compress": schedule.compress, "verify": schedule.verify}
+        arguments: dict[str, Any] = {"compress": schedule.compress, "verify": schedule.verify}
+        if pending is not None:  # who asks by hand is told at once of a store that is away, or full
+            arguments["schedule"] = schedule.name
         asked = self._ask(kind, arguments, only)
         if not asked:
             return asked  # the store that it was to be made up in is none any more

@@ -43,7 +43,8 @@ LOG_RETRY_SECONDS = 60.0
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Something to do once. ``done`` gets the outcome, a JSON object, or the error."""
+    """Something to do once. ``done`` gets the outcome, a JSON object, or the error. Of ``arguments``, only what nobody
+    waits for has a ``schedule``: its name, or None where we ask for it ourselves."""
 
     kind: str
     arguments: dict[str, Any] = field(default_factory=dict)

@@ -518,6 +518,7 @@ def test_a_run_by_hand_answers_no_time(tmp_path: Path) -> None:
     world = World(tmp_path, nightly())
     world.stores.errors["a"] = StoreUnavailable("the network went away")
     world.scheduler.run(world.scheduler.find("nightly"))
+    assert {"compress": None, "verify": None} == world.stores.arguments[0]
     world.let(minutes=20)
     world.stores.errors.clear()
     world.let(hours=1)
