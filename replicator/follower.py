@@ -274,7 +274,11 @@ class Follower:
 
     def has_shipped(self, place: Place) -> bool:
         """Whether every store has what lies before *place*, onto a full backup."""
-        return all(line.ship.has_shipped(place) and not line.ship.needs_full for line in self._lines)
+        return all(line.has_shipped(place) for line in self._lines)
+
+    def has_tried(self, place: Place, waited: float) -> bool:
+        """The same, but for stores that fail, or said nothing in *waited* seconds."""
+        return all(line.has_shipped(place) or line.fails(waited) for line in self._lines)
 
     # --- wiring ----------------------------------------------------------------------------------------
 

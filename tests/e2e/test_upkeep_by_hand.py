@@ -1,6 +1,7 @@
 """What a person asks for about backups: `backup`, `prune`, `schedule`, `pin`, beside an agent and without one."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
 from replicator.core.retention_policy import Policy
+from replicator.store.folder import FolderStore
 from tests.e2e.conftest import Inside
 from tests.parts.rig import SECONDS, Rig
 from tests.support.app import App
@@ -88,3 +90,77 @@ def test_x5_of_a_store_alone_the_agent_prunes_that_one(site: Site, inside: Insid
     assert done.code == 0, done.err
     assert [f"file://{site.second}"] == list(json.loads(done.out)["stores"])
     assert "every commit of the last 78 hours" in reasons(done.out)
+
+
+# --- a store that is dead ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [("backup", "full"), ("backup", "log"), ("prune", "--yes")])
+def test_s45_without_an_agent_a_dead_store_is_told_and_the_other_served(
+    site: Site, inside: Inside, verb: tuple[str, ...]
+) -> None:
+    """Within some seconds: the one is told of as failed, with its reason, and the exit code says in part."""
+    site.once()
+    site.app.insert()
+    site.configure((site.store, "/proc/no-store"))
+    done = (
+        inside("--json", *verb) if verb[0] == "backup" else inside("--json", verb[0], site.database, verb[1])
+    )
+    stores = json.loads(done.out)["stores"]
+
+    assert 3 == done.code, done.err
+    assert "error" not in stores.get(f"file://{site.store}", stores.get(site.store))
+    assert "error" in stores.get("file:///proc/no-store", stores.get("/proc/no-store"))
+
+
+def test_s45_a_store_that_says_nothing_is_told_and_the_other_served(
+    site: Site, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may answer in a minute, or never: who waits is a person."""
+    monkeypatch.setattr("replicator.line.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("replicator.agent.ASKED_SECONDS", 0.2)
+    monkeypatch.setattr("replicator.introduction.STORES_SECONDS", 0.2)
+    speaks, get = threading.Event(), FolderStore.get_start
+
+    def get_later(store: FolderStore, name: str, length: int) -> tuple[bytes, int]:
+        if store.url.endswith("second"):
+            speaks.wait()
+        return get(store, name, length)
+
+    monkeypatch.setattr(FolderStore, "get_start", get_later)
+    site.configure((site.store, site.second))
+    try:
+        done = inside("--json", "backup", "full")
+    finally:
+        speaks.set()
+    stores = json.loads(done.out)["stores"]
+
+    assert 3 == done.code, done.err
+    assert "error" not in stores[f"file://{site.store}"]
+    assert "has not answered" in stores[f"file://{site.second}"]["error"]
+
+
+# --- several databases ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_s45_a_database_that_fails_keeps_no_other_from_being_backed_up(
+    site: Site, inside: Inside, as_json: bool
+) -> None:
+    """Each is told of; the exit code says in part, or what is wrong where all failed."""
+    entries = [
+        f"  - {{path: {site.folder / name}, stores: [{site.folder / store}]}}"
+        for name, store in (("no.db", "one"), ("app.db", "store"), ("none.db", "three"))
+    ]
+    (site.folder / "replicator.yml").write_text("\n".join(["databases:", *entries]))
+    done = inside(*(["--json"] if as_json else []), "backup", "full")
+
+    assert 3 == done.code, done.err
+    if as_json:
+        told = list(map(json.loads, done.out.splitlines()))
+        assert ["error" in each for each in told] == [True, False, True]
+    else:
+        assert 2 == done.out.count("FAILED")
+    assert list(Path(site.store).rglob("*.full"))
+    (site.folder / "replicator.yml").write_text("\n".join(["databases:", entries[0], entries[2]]))
+    assert 15 == inside("backup", "full").code
