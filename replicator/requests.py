@@ -89,11 +89,11 @@ class Requests:
 
 
 def change_schedules(scheduler: Scheduler, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``do``: list, create, update (what ``schedule`` names of the one called ``name``) or delete. Returns {schedules,
-    runs}. Raises UsageError, ConfigError."""
+    """``do``: list, create (in place of those of the same names where ``replace`` is true), update (what ``schedule``
+    names of the one called ``name``) or delete. Returns {schedules, runs}. Raises UsageError, ConfigError."""
     verb, name = arguments.get("do"), str(arguments.get("name"))
     if verb == "create":
-        scheduler.add(parse_schedules(arguments.get("schedule")))
+        scheduler.add(parse_schedules(arguments.get("schedule")), replacing=arguments.get("replace") is True)
     elif verb == "update":
         said = arguments.get("schedule")
         if not isinstance(said, Mapping) or said.get("name", name) != name:

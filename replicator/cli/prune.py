@@ -68,7 +68,9 @@ def prune(
         return _tell(screen, source, plans, verbose=True)
     wanted.database.require_enabled()
     confirm(screen, "\n".join(_summary(plans)), yes=yes)
-    done = wanted.ask(screen, "prune", until) if wanted.has_agent else _alone(wanted, until, take_over)
+    done = (
+        wanted.ask(screen, "prune", until) if wanted.has_agent else _alone(screen, wanted, until, take_over)
+    )
     return _tell(screen, source, done, verbose=False)
 
 
@@ -116,7 +118,7 @@ def _plans(screen: Screen, wanted: _Wanted, before: int | None, *, dry_run: bool
             screen.note(
                 f"the agent that runs was asked, and does not plan: {exc}; planned by the settings here"
             )
-    return {url: _plan(url, wanted.database, before) for url in wanted.database.stores}
+    return {url: _plan(screen, url, wanted.database, before) for url in wanted.database.stores}
 
 
 def _time(screen: Screen, text: str | None) -> int | None:
@@ -127,22 +129,24 @@ def _time(screen: Screen, text: str | None) -> int | None:
     return parsed.micros
 
 
-def _pruner(store: SealedStore, database: DatabaseConfig) -> pruning.Prune:
+def _pruner(screen: Screen, store: SealedStore, database: DatabaseConfig) -> pruning.Prune:
     clock = Clock()
     path = StateFolder(database.state_folder).schedules_path
-    schedules = kept_schedules(path, database.schedules, clock).schedules
-    return pruning.Prune(store, clock, Manifests(), policy=lambda: database.policy(schedules))
+    kept = kept_schedules(path, database.schedules, clock)
+    if kept.unreadable:
+        screen.note(f"{path} cannot be used, {kept.unreadable}: schedules by hand do not count")
+    return pruning.Prune(store, clock, Manifests(), policy=lambda: database.policy(kept.schedules))
 
 
-def _plan(url: str, database: DatabaseConfig, before: int | None) -> dict[str, Any]:
+def _plan(screen: Screen, url: str, database: DatabaseConfig, before: int | None) -> dict[str, Any]:
     try:
         store = asked.opened(url, database)
-        return pruning.document(_pruner(store, database).run(before=before, dry=True))
+        return pruning.document(_pruner(screen, store, database).run(before=before, dry=True))
     except ReplicatorError as exc:
         return _failure(exc)
 
 
-def _alone(wanted: _Wanted, before: int | None, take_over: bool) -> dict[str, Any]:
+def _alone(screen: Screen, wanted: _Wanted, before: int | None, take_over: bool) -> dict[str, Any]:
     """As the agent of that database, which does not run; or where its state is not here, in its place."""
     database, known = wanted.database, wanted.is_ours
     done: dict[str, Any] = {}
@@ -159,7 +163,7 @@ def _alone(wanted: _Wanted, before: int | None, take_over: bool) -> dict[str, An
                         _require_nobody(asked.opened(url, database))
                     store = SealedStore(connect(url), keys)
                     enlist(store, state, keys, Clock(), take_over=take_over)
-                    done[url] = pruning.document(_pruner(store, database).run(before=before))
+                    done[url] = pruning.document(_pruner(screen, store, database).run(before=before))
                     stores.append(store)
                 except ReplicatorError as exc:
                     done[url] = _failure(exc)

@@ -10,6 +10,7 @@ import pytest
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
 from replicator.core.retention_policy import Policy
+from replicator.core.schedule_file import PRINTED
 from replicator.store.folder import FolderStore
 from tests.e2e.conftest import Inside
 from tests.parts.rig import SECONDS, Rig
@@ -164,3 +165,50 @@ def test_s45_a_database_that_fails_keeps_no_other_from_being_backed_up(
     assert list(Path(site.store).rglob("*.full"))
     (site.folder / "replicator.yml").write_text("\n".join(["databases:", entries[0], entries[2]]))
     assert 15 == inside("backup", "full").code
+
+
+# --- schedules -----------------------------------------------------------------------------------------
+
+
+def test_s15_s16_the_printed_schedules_are_taken_as_a_file(site: Site, inside: Inside) -> None:
+    """With an agent that runs and without; the list marks what was made by hand."""
+    (site.folder / "printed.json").write_text(json.dumps(PRINTED))
+    without = inside("schedule", "create", "--file", "printed.json", "--db", site.database)
+    with site.agent():
+        beside = inside("schedule", "create", "--file", "printed.json", "--db", site.database, "--json")
+    twice = inside(
+        "schedule",
+        "create",
+        "incremental-backup",
+        "--cron",
+        "@daily",
+        "--type",
+        "full",
+        "--db",
+        site.database,
+    )
+    listed = inside("schedule", "list", "--db", site.database)
+
+    assert (0, 0, 2) == (without.code, beside.code, twice.code), without.err + beside.err
+    assert [30, 7] == [each["retentionDays"] for each in json.loads(beside.out)["schedules"]]
+    assert 2 == listed.out.count("yes"), listed.out
+
+
+def test_a_torn_file_of_schedules_is_told_to_who_asks(site: Site, inside: Inside) -> None:
+    """What was made by hand is lost with it, and what is kept may be less."""
+    inside("schedule", "create", "noon", "--cron", "0 12 * * *", "--type", "full", "--db", site.database)
+    listed = inside("schedule", "list", "--db", site.database).out.splitlines()
+    assert [False, False, True] == ["  yes  " in line for line in listed[1:]], listed
+    Path(site.config().state_folder, "schedules.json").write_text('{"by_hand": {"no')
+    torn = inside("schedule", "list", "--db", site.database)
+
+    assert "noon" not in torn.out
+    assert "schedules by hand are lost" in torn.err
+
+
+def test_a_schedule_that_is_not_there_is_not_found(site: Site, inside: Inside) -> None:
+    """By each verb that names one, with the same code."""
+    verbs = (["show"], ["update", "--retention", "3d"], ["delete"])
+    codes = [inside("schedule", *verb, "none", "--db", site.database).code for verb in verbs]
+
+    assert [15, 15, 15] == codes
