@@ -102,6 +102,7 @@ class Follower:
         if not config.enabled:
             self._open_disabled()
             return
+        self._keys.require()
         for url in config.stores:
             connected = connect(url, stop=self._stop, bandwidth=config.bandwidth)
             self._stores.append(SealedStore(connected, self._keys))

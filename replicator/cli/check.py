@@ -10,6 +10,7 @@ from replicator.cli.checks import (
     Level,
     check_clock,
     check_database,
+    check_key,
     check_space,
     check_state,
     check_store,
@@ -17,6 +18,7 @@ from replicator.cli.checks import (
 from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, count_text, screen_of
 from replicator.core.errors import UsageError
+from replicator.keys import KeySource
 from replicator.source.version import sqlite_version
 
 _COLORS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -39,10 +41,12 @@ def check(
 ) -> int:
     """Check configuration, database, state folder, stores, clock and versions.
 
-    Nothing is changed: the database is opened for a moment and only if no agent follows it (in a process of
-    its own that is safe beside any application), and a store gets one small object, which is deleted again.
-    Exit code 0 if nothing FAILed, warnings or not; 1; 2 for the configuration; 16 if only stores failed, 12 if only
-    a key did.
+    Nothing is changed: the database is opened for a moment and only if no agent follows it (in a process of its own
+    that is safe beside any application), and a store gets one small object, which is deleted again. Exit code 0 if
+    nothing FAILed, warnings or not; 1; 2 for the configuration and for what is no key; 16 if only stores failed, 12 if
+    only a key did.
+
+
     JSON: `replicator-check` {findings [{level ok|warn|fail, subject, message, hint}], failed}.
     """
     screen = screen_of(ctx)
@@ -51,7 +55,8 @@ def check(
             raise UsageError(
                 "--store checks a store alone", hint="leave out the database, or give the store behind it"
             )
-        return _tell(screen, [*check_clock(asked.wall_now()), *check_store(asked.opened(store), None)])
+        findings = [*check_clock(asked.wall_now()), *check_key(KeySource(), "key")]
+        return _tell(screen, [*findings, *check_store(asked.opened(store), None)])
     findings = [
         Finding(Level.OK, "agent", f"SQLite {sqlite_version()} of its own"),
         *check_clock(asked.wall_now()),
@@ -65,6 +70,7 @@ def check(
             notices = asked.needed_configuration(config).notices
             findings += [Finding(Level.OK, "configuration", each) for each in notices]
     for each in chosen:
+        findings += check_key(each.encryption, f"{each.name} key")
         findings += check_database(each)
         findings += check_state(each)
         findings += check_space(each)

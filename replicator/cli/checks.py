@@ -13,6 +13,7 @@ from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
 from replicator.config import DISABLED, DatabaseConfig
 from replicator.core.errors import (
+    ConfigError,
     KeyRefused,
     ReplicatorError,
     RepositoryNotFound,
@@ -22,6 +23,7 @@ from replicator.core.errors import (
 from replicator.core.times import format_time
 from replicator.enlist import is_of, lease_text, newest_lease
 from replicator.files import free_bytes, lies_within, lock_holder
+from replicator.keys import KeySource
 from replicator.repository import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
 from replicator.source.database import Database
@@ -60,7 +62,9 @@ class Finding:
 
 
 def _fault(subject: str, error: ReplicatorError, *, store: bool = False) -> Finding:
-    code = KeyRefused.exit_code if isinstance(error, KeyRefused) else STORE if store else 1
+    code = STORE if store else 1
+    if isinstance(error, KeyRefused | ConfigError):
+        code = error.exit_code
     return Finding(Level.FAIL, subject, str(error), error.hint, code)
 
 
@@ -71,6 +75,18 @@ def check_clock(now: int) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "clock", f"it says {format_time(now)}")
+
+
+def check_key(source: KeySource, subject: str) -> Iterator[Finding]:
+    """That it is one; whether it is the right one its stores tell."""
+    if not source.configured:
+        return
+    try:
+        source.read()
+    except ReplicatorError as exc:
+        yield _fault(subject, exc)
+    else:
+        yield Finding(Level.OK, subject, "the key can be read")
 
 
 # --- the database --------------------------------------------------------------------------------------
