@@ -46,7 +46,6 @@ def check(
     nothing FAILed, warnings or not; 1; 2 for the configuration and for what is no key; 16 if only stores failed, 12 if
     only a key did.
 
-
     JSON: `replicator-check` {findings [{level ok|warn|fail, subject, message, hint}], failed}.
     """
     screen = screen_of(ctx)
