@@ -277,10 +277,14 @@ class Upkeep:
         pruned = self._makers.prune.run(before=arguments.get("before"), dry="dry" in arguments)
         if pruned.dry:
             return document(pruned)
-        self._marks.store(self._store.url, last_prune=self._clock.wall(), over=pruned.plan.bytes_over)
+        said = document(pruned)
+        self._marks.store(
+            self._store.url, last_prune=self._clock.wall(), over=pruned.plan.bytes_over, used=said["bytes_kept"],
+            limit=self._policy().max_bytes or 0,
+        )  # fmt: skip
         if pruned.deleted:
             self._makers.catalogue.update()
-        return document(pruned)
+        return said
 
     def _identified(self, names: Sequence[str]) -> list[str]:
         """What says whose the store is cannot be asked where it is what is hurt. The lease tells it as well."""

@@ -212,3 +212,55 @@ def test_a_schedule_that_is_not_there_is_not_found(site: Site, inside: Inside) -
     codes = [inside("schedule", *verb, "none", "--db", site.database).code for verb in verbs]
 
     assert [15, 15, 15] == codes
+
+
+# --- pins ----------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_pinned_in_every_store_of_a_database(site: Site, inside: Inside) -> None:
+    """Each is told of; `ls` marks it. A store that does not have it is told of as failed, and that was a part."""
+    site.configure((site.store, site.second))
+    with Agent([DatabaseConfig(site.database, (site.store, site.second))]) as agent:
+        agent.wait_captured_and_shipped(SECONDS)
+
+    def pinned() -> list[bool]:
+        listed = [json.loads(inside("ls", store, "--json").out) for store in (site.store, site.second)]
+        return [full["pinned"] for each in listed for full in each["generations"][0]["fulls"]]
+
+    done = inside("pin", site.database, "latest")
+    assert (0, 2) == (done.code, done.out.count("kept for ever")), done.err
+    assert [True, True] == pinned()
+    assert "checksummed, pinned" in inside("ls", site.store).out
+    assert 0 == inside("unpin", site.database, "latest").code
+    assert [False, False] == pinned()
+
+    (full,) = Path(site.second).rglob("*.full")
+    full.unlink()
+    partly = inside("pin", site.database, full.stem)
+    assert (3, 1, 1) == (partly.code, partly.out.count("kept for ever"), partly.out.count("FAILED"))
+    assert 14 == inside("pin", site.database, "none").code
+
+
+# --- room ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.5, "FULL"), (1.05, "NEARLY FULL"), (2.0, "")])
+def test_x9_a_store_that_is_nearly_full_is_told_of(
+    site: Site, inside: Inside, share: float, word: str
+) -> None:
+    """From nine tenths of its limit on, by `status` and by `check`; that is no failure."""
+    site.once()
+    used = sum(each.stat().st_size for each in Path(site.store).rglob("*") if each.is_file())
+    site.configure((site.store,), f"    max_size: {int(used * share)}B\n")
+    with site.agent(retention=Policy(max_bytes=int(used * share))):
+        assert 0 == inside("prune", site.database, "--yes").code
+    checked = inside("check")
+    status = inside("status", site.database)
+
+    assert 0 == checked.code, checked.out
+    assert bool(word) == ("and may hold" in checked.out), checked.out
+    assert (
+        f"room {word}:".split() == [each for each in status.out.split() if each in f"room {word}:".split()]
+        or not word
+    )
+    assert bool(word) == ("  room" in status.out)
