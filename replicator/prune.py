@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replicator.clock import Clock
-from replicator.core.errors import ClockWrong, Interrupted, StoreDenied, StoreError
+from replicator.core.errors import ClockWrong, Interrupted, StoreDenied, StoreError, UsageError
 from replicator.core.holdings import Holdings
 from replicator.core.names import BackupName, FullName, IncrementalName, parse_name
 from replicator.core.position import GenerationId
@@ -106,7 +106,10 @@ class Prune:
 
     def run(self, *, before: int | None = None, dry: bool = False) -> Pruned:
         """Delete, or with *dry* only say what would be. *before*: whatever lets a state before that time be restored
-        goes as well. Raises ClockWrong, StoreError; ObjectCorrupt where it is not known whose repository it is."""
+        goes as well. Raises UsageError where that has not come yet, ClockWrong, StoreError; ObjectCorrupt where it is
+        not known whose repository it is."""
+        if before is not None and before > self._clock.wall():
+            raise UsageError(f"{format_time(before)} has not come yet", hint="`before` is a time in the past")
         self._require_clock()
         repository = read_repository(self._store)
         manifests = self._manifests.of(repository)

@@ -14,7 +14,7 @@ from replicator.core.schedule_file import parse_schedules, schedule_document
 from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.follower import Follower
 from replicator.scheduler import Scheduler
-from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE, REPAIR
+from replicator.upkeep import FULL, FULL_ANEW, INCREMENTAL, LOG, PRUNE, REPAIR
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
 TELL_SECONDS = 5.0
@@ -45,6 +45,8 @@ class Requests:
 
     def _backup(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         kind = arguments.get("type")
+        if kind == FULL_ANEW:  # a type of its own: an agent that does not know it refuses
+            return outcomes(self._follower(database).ask(FULL, {"anew": True}), tell)
         if kind not in (FULL, INCREMENTAL, LOG):
             raise UsageError(f"no backup of type {kind!r} is known", hint="it is full, incremental or log")
         return outcomes(self._follower(database).ask(str(kind), {}), tell)

@@ -37,6 +37,8 @@ from replicator.verify import Repair, is_carrier
 log = logging.getLogger(__name__)
 
 FULL, INCREMENTAL, LOG, PRUNE, REPAIR = "full", "incremental", "log", "prune", "repair"
+# What a full is asked for as that shall refer to no pack of an earlier one.
+FULL_ANEW = "full-anew"
 # A log that could not be made is tried again when some more would go into it, but not too soon.
 LOG_RETRY_SECONDS = 60.0
 
@@ -206,6 +208,11 @@ class Upkeep:
                     hint="see `prune --dry-run` for what is kept and why; scheduled backups go on",
                 )
         standing = self._makers.full.standing(capture)
+        if standing is not None and "anew" in arguments and standing.chunks_new < standing.chunks:
+            raise ReplicatorError(
+                f"nothing changed since {standing.name.backup_id}, which refers to packs of earlier fulls",
+                hint="a full anew can be made as soon as something is committed",
+            )
         if standing is not None:
             return {
                 "type": FULL,
@@ -367,5 +374,5 @@ def _pass_on(to: Future[dict[str, Any]], done: Future[dict[str, Any]]) -> None:
 
 
 def _making(arguments: Mapping[str, Any]) -> Making:
-    """What a schedule has otherwise than the settings for all."""
-    return Making(arguments.get("compress"), arguments.get("verify"))
+    """What a schedule has otherwise than the settings for all, or a person wants."""
+    return Making(arguments.get("compress"), arguments.get("verify"), anew="anew" in arguments)

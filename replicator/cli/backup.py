@@ -11,16 +11,22 @@ from replicator.cli.frame import Verb
 from replicator.cli.screen import Screen, screen_of, size_text
 from replicator.cli.through import tell_failure, through_agent, told_of_all
 from replicator.config import DatabaseConfig
-from replicator.upkeep import FULL, INCREMENTAL, LOG
+from replicator.core.errors import UsageError
+from replicator.upkeep import FULL, FULL_ANEW, INCREMENTAL, LOG
 
 
 @click.command("backup", cls=Verb)
 @click.argument("kind", metavar="full|incremental|log", type=click.Choice([FULL, INCREMENTAL, LOG]))
 @click.argument("database", required=False, metavar="[DB]")
+@click.option(
+    "--anew", is_flag=True, help="A full that needs nothing of an earlier one, see `prune --before`."
+)
 @click.option("--config", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
 @click.option("--state", metavar="DIR", help="State folder of the agent; beside the database.")
 @click.pass_context
-def backup(ctx: click.Context, kind: str, database: str | None, config: str | None, state: str | None) -> int:
+def backup(
+    ctx: click.Context, kind: str, database: str | None, anew: bool, config: str | None, state: str | None
+) -> int:
     """Back DB up now, into every store; without it, every database of the configuration.
 
     full: the whole database, of which only what changed since the last one of the month is stored. incremental: the
@@ -31,6 +37,9 @@ def backup(ctx: click.Context, kind: str, database: str | None, config: str | No
     {error, hint, exit_code}}}; of a database that failed {database, error, hint, exit_code}, where there are several.
     """
     screen = screen_of(ctx)
+    if anew and kind != FULL:
+        raise UsageError(f"--anew is for a full backup, not for {kind}", hint="`backup full --anew`")
+    kind = FULL_ANEW if anew else kind
     databases = asked.find_databases(database, state, config)
     if len(databases) == 1:
         return _back_up(screen, databases[0], kind)

@@ -19,7 +19,7 @@ from replicator.cli.through import agent_runs, tell_failure
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
 from replicator.control import ask_agent
-from replicator.core.errors import OwnershipLost, ReplicatorError
+from replicator.core.errors import OwnershipLost, ReplicatorError, UsageError
 from replicator.core.times import format_time, parse_time
 from replicator.enlist import enlist, lease_text, newest_lease
 from replicator.key_change import KeyHolders
@@ -53,8 +53,9 @@ def prune(
     asked, for the plan as well; where none does, its place is taken for the while. A store alone is pruned by the
     retention of the database of the configuration that it belongs to; of none, by that of the environment. Nothing is
     deleted while the clocks differ by more than ten minutes. What a store does not let go of, such as an object lock,
-    is told of and is no failure. With --before also what is still promised or pinned goes, but never the newest chain.
-    Deleted from an object store that keeps versions, or from an SSD, bytes may be there for longer: only with
+    is told of and is no failure. With --before also what is still promised or pinned goes, but never the newest chain,
+    and packs that kept fulls share with earlier ones stay, and are named: `backup full --anew` makes one that needs
+    none. Deleted from an object store that keeps versions, or from an SSD, bytes may be there for longer: only with
     encryption is what was under a key that nothing needs any more gone for certain. Exit code 3 if some store failed.
     JSON: `replicator-prune` {source, stores {url: {dry_run, kept [{name, reason}], deleted [{name, reason}], refused
     [{name, reason}], bytes_kept, bytes_deleted, bytes_over, windows_before, windows_after, note} or {error, hint,
@@ -125,6 +126,8 @@ def _time(screen: Screen, text: str | None) -> int | None:
     if text is None:
         return None
     parsed = parse_time(text, asked.wall_now())
+    if parsed.micros > asked.wall_now():
+        raise UsageError(f"{format_time(parsed.micros)} has not come yet", hint="give a time in the past")
     screen.say(f"before {format_time(parsed.micros)}" + (" (UTC assumed)" if parsed.zone_assumed else ""))
     return parsed.micros
 

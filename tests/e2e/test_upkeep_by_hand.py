@@ -9,6 +9,7 @@ import pytest
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
+from replicator.core.errors import ReplicatorError
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule_file import PRINTED
 from replicator.store.folder import FolderStore
@@ -263,3 +264,47 @@ def test_x9_a_store_that_is_nearly_full_is_told_of(
         line.split("room")[1].split(":")[0].strip() for line in status.out.splitlines() if "  room" in line
     ]
     assert ([word] if word else []) == told
+
+
+# --- deletion on request -------------------------------------------------------------------------------
+
+
+def test_s73_a_time_that_has_not_come_is_refused(site: Site, inside: Inside) -> None:
+    """It would leave nothing but the newest chain, each time anew; by the agent as well."""
+    with site.agent() as agent:
+        agent.wait_captured_and_shipped(SECONDS)
+        with pytest.raises(ReplicatorError, match="has not come yet"):
+            agent.ask(site.database, "prune", {"before": 4_000_000_000_000_000})
+        refused = inside("prune", site.database, "--before", "2090-01-01T00:00:00Z", "--yes")
+
+    assert (2, True) == (refused.code, "has not come yet" in refused.err)
+
+
+def test_s73_s74_what_was_deleted_is_gone_with_a_full_made_anew(site: Site, inside: Inside) -> None:
+    """A later full of the month shares packs in which the row can still be read; one made anew, with all before it
+    gone, needs none of them."""
+    site.app.insert(1, 100_000)  # many chunks, which stay as they are
+    with site.agent() as agent:
+        agent.wait_captured_and_shipped(SECONDS)
+        site.app.insert()
+        first = inside("backup", "full", "--json", site.database).json["stores"][f"file://{site.store}"]
+        refused = inside("backup", "full", "--anew", site.database)
+        site.app.insert()
+        anew = inside("backup", "full", "--anew", "--json", site.database).json["stores"][
+            f"file://{site.store}"
+        ]
+        log = inside("backup", "log", "--anew", site.database)
+    manifests = {
+        name.backup_id: site.repository().manifest(name)
+        for listing in site.repository().catalogue.generations
+        for name in listing.fulls
+    }
+    packs = {backup: {pack.name for pack in each.packs} for backup, each in manifests.items()}
+    others = set().union(*(found for backup, found in packs.items() if backup != anew["backup"]))
+
+    assert (1, 2) == (refused.code, log.code)
+    assert "nothing changed since" in refused.err
+    assert packs[first["backup"]] & others
+    assert not packs[anew["backup"]] & others
+    assert manifests[anew["backup"]].chunks_new >= manifests[anew["backup"]].chunks
+    site.assert_equal()
