@@ -9,7 +9,7 @@ import pytest
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
-from replicator.core.errors import ReplicatorError
+from replicator.core.errors import ReplicatorError, StoreDenied
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule_file import PRINTED
 from replicator.store.folder import FolderStore
@@ -140,6 +140,28 @@ def test_s45_a_store_that_says_nothing_is_told_and_the_other_served(
     assert 3 == done.code, done.err
     assert "error" not in stores[f"file://{site.store}"]
     assert "has not answered" in stores[f"file://{site.second}"]["error"]
+
+
+def test_s45_a_store_that_refuses_the_full_it_needs_is_told(
+    site: Site, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers, and takes everything but that: what is asked for there would wait for ever behind it."""
+    put = FolderStore.put
+
+    def put_no_packs(store: FolderStore, name: str, data: bytes) -> None:
+        if store.url.endswith("second") and name.startswith("full/"):
+            raise StoreDenied("not allowed here")
+        put(store, name, data)
+
+    monkeypatch.setattr("replicator.line.BACKUP_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(FolderStore, "put", put_no_packs)
+    site.configure((site.store, site.second))
+    done = inside("--json", "backup", "log")
+    stores = json.loads(done.out)["stores"]
+
+    assert 3 == done.code, done.err
+    assert "error" not in stores[f"file://{site.store}"]
+    assert "not allowed here" in stores[f"file://{site.second}"]["error"]
 
 
 # --- several databases ---------------------------------------------------------------------------------
