@@ -144,7 +144,16 @@ class Agent:
 
         A database that is not there has committed nothing, and one that is disabled has nothing to wait for.
         """
-        deadline = None if timeout is None else self._clock.now() + timeout
+        self._wait_for(lambda follower, place, _: follower.has_shipped(place), timeout)
+
+    def wait_captured_and_tried(self) -> None:
+        """The same, but nobody waits for a store that fails, or does not answer for some seconds: who asks for
+        something there is told so. Of the others one that is slow is waited for."""
+        self._wait_for(lambda follower, place, waited: follower.has_tried(place, waited), None)
+
+    def _wait_for(self, done: Callable[[Follower, Place, float], bool], timeout: float | None) -> None:
+        began = self._clock.now()
+        deadline = None if timeout is None else began + timeout
         waiting: dict[Follower, Place | None] = dict.fromkeys(self._followers)
         while waiting:
             waiting = {
@@ -157,7 +166,7 @@ class Agent:
                 if place is None and (place := follower.capture_now()) is not None:
                     follower.hurry(place)
                     waiting[follower] = place
-                if place is not None and follower.has_shipped(place):
+                if place is not None and done(follower, place, self._clock.now() - began):
                     del waiting[follower]
             if self._failure is not None:
                 raise self._failure

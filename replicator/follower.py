@@ -102,6 +102,7 @@ class Follower:
         if not config.enabled:
             self._open_disabled()
             return
+        self._keys.require()
         for url in config.stores:
             connected = connect(url, stop=self._stop, bandwidth=config.bandwidth)
             self._stores.append(SealedStore(connected, self._keys))
@@ -274,7 +275,11 @@ class Follower:
 
     def has_shipped(self, place: Place) -> bool:
         """Whether every store has what lies before *place*, onto a full backup."""
-        return all(line.ship.has_shipped(place) and not line.ship.needs_full for line in self._lines)
+        return all(line.has_shipped(place) for line in self._lines)
+
+    def has_tried(self, place: Place, waited: float) -> bool:
+        """The same, but for stores that fail, or said nothing in *waited* seconds."""
+        return all(line.has_shipped(place) or line.fails(waited) for line in self._lines)
 
     # --- wiring ----------------------------------------------------------------------------------------
 

@@ -240,10 +240,16 @@ class HeldKeys:
         with self._lock:
             slot = self._read_slot()
             if slot is None:
+                self.require()
                 return
             if not self.configured:
                 raise missing_key(f"the state folder's {self._path}")
             self._take(unwrap(slot, self._path, self._source.read()), slot)
+
+    def require(self) -> None:
+        """Raises ConfigError where a key is set and is none: before a repository says that it is encrypted."""
+        if self.configured:
+            self._source.read()
 
     def ring(self) -> KeyRing | None:
         """Raises StoreUnavailable while no store could say which one it is."""

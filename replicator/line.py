@@ -15,7 +15,13 @@ from replicator.backup import ContentDiffers, FullBackup, IncrementalBackup
 from replicator.capture import Capture, ContinuityLost
 from replicator.catalogue import CatalogueFile
 from replicator.clock import Clock
-from replicator.core.errors import Interrupted, OwnershipLost, ReplicatorError
+from replicator.core.errors import (
+    Interrupted,
+    OwnershipLost,
+    ReplicatorError,
+    StoreError,
+    StoreUnavailable,
+)
 from replicator.core.position import Position
 from replicator.core.retention_policy import Policy
 from replicator.enlist import base_checksum_of, newest_in, read_manifest
@@ -28,7 +34,7 @@ from replicator.prune import Prune
 from replicator.pulse import Pulse
 from replicator.repository import Manifests
 from replicator.ship import Ship
-from replicator.spool import Spool
+from replicator.spool import Place, Spool
 from replicator.state import StateFolder
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
@@ -39,6 +45,8 @@ log = logging.getLogger(__name__)
 
 BACKUP_RETRY_SECONDS = 5.0
 SURPRISED_SECONDS = 30.0
+# Who asks by hand waits so long for a store that says nothing at all: longer than a connection takes that comes about.
+SILENT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ class Line:
             pulse=pulse,
         )  # fmt: skip
         self._begun = False
+        self._full_trouble: ReplicatorError | None = None
+        self._silent: ReplicatorError | None = None
         self._upkeep = Upkeep(
             store, self.ship, self._makers(keys, others, state, spool, enlist, verification, policy, stop),
             state=state, marks=marks, clock=clock, confirm=enlist, log_seconds=log_seconds, policy=policy,
@@ -137,6 +147,20 @@ class Line:
     def wake(self) -> None:
         self._loop.wake(self._ship_task)
 
+    def has_shipped(self, place: Place) -> bool:
+        """Whether the store has what lies before *place*, onto a full backup."""
+        return self.ship.has_shipped(place) and not self.ship.needs_full
+
+    def fails(self, waited: float) -> bool:
+        """Whether nobody should wait for the store: it told why, or nothing at all in *waited* seconds. Who asks for
+        something is told so until it has told how far it is."""
+        if waited > SILENT_SECONDS and not self.ship.asked:
+            self._silent = StoreUnavailable(
+                f"{self._store.url} has not answered in {waited:.0f} s",
+                hint="is it there, and the way to it free?",
+            )
+        return (self.ship.trouble or self._full_trouble or self._silent) is not None
+
     def close(self) -> None:
         self._upkeep.abandon(Interrupted("the agent is stopping"))
         self.ship.close()
@@ -175,6 +199,7 @@ class Line:
             self._ship_not_before = now + SURPRISED_SECONDS
             return SURPRISED_SECONDS
         if self.ship.has_full:
+            self._full_trouble = self._silent = None
             self._tell_of_full(None)
             if self._upkeep.has_work or not self._begun:
                 self._begun = True
@@ -189,8 +214,9 @@ class Line:
             return None
         capture = self._ours.capture()
         if capture is None or not self.ship.has_place:
-            if self.ship.trouble is not None:
-                self._upkeep.turn_away(self.ship.trouble)
+            trouble = self.ship.trouble or (None if self.ship.has_place else self._silent)
+            if trouble is not None:
+                self._upkeep.turn_away(trouble)
             return None  # woken when the store has answered, and the database is followed
         if now < self._backup_not_before:
             return self._backup_not_before - now
@@ -219,6 +245,9 @@ class Line:
     def _failed(self, exc: ReplicatorError) -> float:
         log.error("full.failed", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint})
         self._tell_of_full(exc)
+        self._full_trouble = exc
+        if isinstance(exc, StoreError):
+            self._upkeep.turn_away(exc)  # else whoever asked by hand would wait for as long as it fails
         return self._again_in(BACKUP_RETRY_SECONDS)
 
     def _again_in(self, seconds: float) -> float:

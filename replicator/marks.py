@@ -40,7 +40,8 @@ class SourceState:
 class StoreState:
     """One store. ``protected`` is its newest complete full of the current generation; ``rolled_back`` says when it was
     found to know less than it had acknowledged, and what; ``in_clear``: it is reached without TLS. ``over``: how many
-    bytes it holds more than it may, with all gone that may go."""
+    bytes it holds more than it may, with all gone that may go; ``used`` of ``limit``: how many it held
+    when it was pruned last, and how many it may; 0 where nobody said."""
 
     url: str
     shipped: Position | None = None
@@ -59,6 +60,8 @@ class StoreState:
     last_log: int = 0
     last_prune: int = 0
     over: int = 0
+    used: int = 0
+    limit: int = 0
     logged: Position | None = None
     segments: int = 0
     bytes_shipped: int = 0

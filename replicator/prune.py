@@ -6,13 +6,14 @@ anything, and a store that may refuse to let go.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from replicator.clock import Clock
-from replicator.core.errors import ClockWrong, Interrupted, StoreDenied
+from replicator.core.errors import ClockWrong, Interrupted, StoreDenied, StoreError, UsageError
 from replicator.core.holdings import Holdings
 from replicator.core.names import BackupName, FullName, IncrementalName, parse_name
 from replicator.core.position import GenerationId
@@ -23,6 +24,7 @@ from replicator.core.retention_policy import Policy
 from replicator.core.times import MICROS_PER_SECOND, format_time
 from replicator.repository import Manifests, read_repository
 from replicator.store import Store
+from replicator.store.contract import PROBES
 from replicator.store.store_clock import clock_difference
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 # Clocks that are set by the network differ by less than a second, those of virtual machines that slept by minutes.
 # Nothing is kept for less than hours, so what is a few minutes off deletes nothing that matters.
 CLOCK_SECONDS_MAX = 600.0
+# One that is in use is minutes old.
+PROBE_SECONDS_MAX = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,10 @@ class Prune:
 
     def run(self, *, before: int | None = None, dry: bool = False) -> Pruned:
         """Delete, or with *dry* only say what would be. *before*: whatever lets a state before that time be restored
-        goes as well. Raises ClockWrong, StoreError; ObjectCorrupt where it is not known whose repository it is."""
+        goes as well. Raises UsageError where that has not come yet, ClockWrong, StoreError; ObjectCorrupt where it is
+        not known whose repository it is."""
+        if before is not None and before > self._clock.wall():
+            raise UsageError(f"{format_time(before)} has not come yet", hint="`before` is a time in the past")
         self._require_clock()
         repository = read_repository(self._store)
         manifests = self._manifests.of(repository)
@@ -112,6 +119,7 @@ class Prune:
         plan = plan_retention(holdings, self._policy(), self._clock.wall(), before=before)
         if dry:
             return Pruned(plan, (), (), plan.bytes_deleted, dry=True)
+        self._clear_probes()
         return self._delete(plan, holdings)
 
     def _delete(self, plan: RetentionPlan, holdings: Holdings) -> Pruned:
@@ -141,6 +149,14 @@ class Prune:
             },
         )
         return Pruned(plan, tuple(deleted), tuple(refused.items()), freed, dry=False)
+
+    def _clear_probes(self) -> None:
+        """What only tried something, and was left by a process that was killed: no listing shows it otherwise."""
+        before = self._clock.wall() - round(PROBE_SECONDS_MAX * MICROS_PER_SECOND)
+        with contextlib.suppress(StoreError):  # the next pruning does
+            for name in [each.name for each in self._store.list(PROBES)]:
+                if self._store.modified(name) < before:
+                    self._store.delete(name)
 
     # --- the clock -------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from replicator.core.schedule_file import parse_schedules, schedule_document
 from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.follower import Follower
 from replicator.scheduler import Scheduler
-from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE, REPAIR
+from replicator.upkeep import FULL, FULL_ANEW, INCREMENTAL, LOG, PRUNE, REPAIR
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
 TELL_SECONDS = 5.0
@@ -32,6 +32,7 @@ class Requests:
         return {
             "backup": self._backup,
             "prune": self._prune,
+            "prune-plan": self._prune_plan,
             "repair": self._repair,
             "schedule": self._schedule,
         }
@@ -44,15 +45,33 @@ class Requests:
 
     def _backup(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         kind = arguments.get("type")
+        if kind == FULL_ANEW:  # a type of its own: an agent that does not know it refuses
+            return outcomes(self._follower(database).ask(FULL, {"anew": True}), tell)
         if kind not in (FULL, INCREMENTAL, LOG):
             raise UsageError(f"no backup of type {kind!r} is known", hint="it is full, incremental or log")
         return outcomes(self._follower(database).ask(str(kind), {}), tell)
 
     def _prune(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-        before = arguments.get("before")
+        return self._pruned(database, arguments, tell, {})
+
+    def _prune_plan(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        """A verb of its own: an agent that does not know it refuses, and does not prune."""
+        return self._pruned(database, arguments, tell, {"dry": True})
+
+    def _pruned(
+        self, database: str, arguments: Mapping[str, Any], tell: Tell, how: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """In all stores, or in the one that ``store`` names."""
+        before, store = arguments.get("before"), arguments.get("store")
         if before is not None and (type(before) is not int or not MICROS_MIN <= before <= MICROS_MAX):
             raise UsageError(f"`before` is {before!r}", hint="it is a time in microseconds since 1970")
-        return outcomes(self._follower(database).ask(PRUNE, {"before": before}), tell)
+        if store is not None and not isinstance(store, str):
+            raise UsageError(f"`store` is {store!r}", hint="it is the URL of one store")
+        only = None if store is None else {store}
+        asked = self._follower(database).ask(PRUNE, {"before": before, **how}, only)
+        if not asked:
+            raise UsageError(f"the agent does not replicate {database} to {store}", hint="see `status`")
+        return outcomes(asked, tell)
 
     def _repair(self, database: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         store, names = arguments.get("store"), arguments.get("names")
@@ -72,11 +91,11 @@ class Requests:
 
 
 def change_schedules(scheduler: Scheduler, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``do``: list, create, update (what ``schedule`` names of the one called ``name``) or delete. Returns {schedules,
-    runs}. Raises UsageError, ConfigError."""
+    """``do``: list, create (in place of those of the same names where ``replace`` is true), update (what ``schedule``
+    names of the one called ``name``) or delete. Returns {schedules, runs}. Raises UsageError, ConfigError."""
     verb, name = arguments.get("do"), str(arguments.get("name"))
     if verb == "create":
-        scheduler.add(parse_schedules(arguments.get("schedule")))
+        scheduler.add(parse_schedules(arguments.get("schedule")), replacing=arguments.get("replace") is True)
     elif verb == "update":
         said = arguments.get("schedule")
         if not isinstance(said, Mapping) or said.get("name", name) != name:

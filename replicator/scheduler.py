@@ -84,6 +84,8 @@ class Scheduler:
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
         """Called when there is another time to look at."""
+        self.unreadable = ""
+        """What is wrong with the file, so that nothing of it counts."""
         self._path = path
         self._configured = tuple(configured)
         self._clock = clock
@@ -99,6 +101,8 @@ class Scheduler:
         """Load what an earlier run kept, and make up for what it left undone."""
         with self._lock:
             self.load()
+            if self.unreadable:
+                log.warning("schedules.unreadable", extra={"path": self._path, "error": self.unreadable})
             for run in self._runs:
                 self._settle(run)
             for known in self._known.values():
@@ -109,12 +113,12 @@ class Scheduler:
     def load(self) -> None:
         """Only to look at it. What is new begins now: nothing before it was missed."""
         with self._lock:
-            loaded = read_json(self._path) or {}
+            loaded = read_json(self._path)
+            self.unreadable = "it is torn" if loaded is None and os.path.exists(self._path) else ""
             try:
-                self._take(loaded)
+                self._take(loaded or {})
             except (TypeError, ValueError, LookupError, AttributeError, ReplicatorError) as exc:
-                # Not what we write: as good as torn.
-                log.warning("schedules.unreadable", extra={"path": self._path, "error": str(exc)})
+                self.unreadable = f"it is not what was written: {exc}"  # as good as torn
                 self._take({})
 
     def _take(self, loaded: dict[str, Any]) -> None:
@@ -222,7 +226,9 @@ class Scheduler:
         """Have it done now; *pending*: what it answers, None by hand. Raises what asking raises."""
         due, only = (pending.due, pending.only) if pending is not None else (None, None)
         kind = {"incremental": INCREMENTAL, "log": LOG}.get(schedule.backup_type, FULL)
-        arguments = {"schedule": schedule.name, "compress": schedule.compress, "verify": schedule.verify}
+        arguments: dict[str, Any] = {"compress": schedule.compress, "verify": schedule.verify}
+        if pending is not None:  # who asks by hand is told at once of a store that is away, or full
+            arguments["schedule"] = schedule.name
         asked = self._ask(kind, arguments, only)
         if not asked:
             return asked  # the store that it was to be made up in is none any more
@@ -317,11 +323,11 @@ class Scheduler:
             raise ScheduleNotFound(f"there is no schedule {name!r}", hint="see `schedule list`")
         return known.schedule
 
-    def add(self, schedules: Sequence[Schedule]) -> None:
-        """By hand, all of them or none. Raises UsageError."""
+    def add(self, schedules: Sequence[Schedule], *, replacing: bool = False) -> None:
+        """By hand, all of them or none; *replacing* those of the same names. Raises UsageError."""
         with self._lock:
             for each in schedules:
-                if each.name in self._known:
+                if each.name in self._known and not replacing:
                     raise UsageError(
                         f"there is a schedule {each.name!r} already", hint="`schedule update` changes it"
                     )

@@ -38,13 +38,16 @@ from replicator.verify import Repair, is_carrier
 log = logging.getLogger(__name__)
 
 FULL, INCREMENTAL, LOG, PRUNE, REPAIR = "full", "incremental", "log", "prune", "repair"
+# What a full is asked for as that shall refer to no pack of an earlier one.
+FULL_ANEW = "full-anew"
 # A log that could not be made is tried again when some more would go into it, but not too soon.
 LOG_RETRY_SECONDS = 60.0
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Something to do once. ``done`` gets the outcome, a JSON object, or the error."""
+    """Something to do once. ``done`` gets the outcome, a JSON object, or the error. Of ``arguments``, only what nobody
+    waits for has a ``schedule``: its name, or None where we ask for it ourselves."""
 
     kind: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -206,6 +209,11 @@ class Upkeep:
                     hint="see `prune --dry-run` for what is kept and why; scheduled backups go on",
                 )
         standing = self._makers.full.standing(capture)
+        if standing is not None and "anew" in arguments and standing.chunks_new < standing.chunks:
+            raise ReplicatorError(
+                f"nothing changed since {standing.name.backup_id}, which refers to packs of earlier fulls",
+                hint="a full anew can be made as soon as something is committed",
+            )
         if standing is not None:
             return {
                 "type": FULL,
@@ -274,11 +282,17 @@ class Upkeep:
         return found
 
     def _prune(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        pruned = self._makers.prune.run(before=arguments.get("before"))
-        self._marks.store(self._store.url, last_prune=self._clock.wall(), over=pruned.plan.bytes_over)
+        pruned = self._makers.prune.run(before=arguments.get("before"), dry="dry" in arguments)
+        if pruned.dry:
+            return document(pruned)
+        said = document(pruned)
+        self._marks.store(
+            self._store.url, last_prune=self._clock.wall(), over=pruned.plan.bytes_over, used=said["bytes_kept"],
+            limit=self._policy().max_bytes or 0,
+        )  # fmt: skip
         if pruned.deleted:
             self._makers.catalogue.update()
-        return document(pruned)
+        return said
 
     def _identified(self, names: Sequence[str]) -> list[str]:
         """What says whose the store is cannot be asked where it is what is hurt. The lease tells it as well."""
@@ -373,5 +387,5 @@ def _pass_on(to: Future[dict[str, Any]], done: Future[dict[str, Any]]) -> None:
 
 
 def _making(arguments: Mapping[str, Any]) -> Making:
-    """What a schedule has otherwise than the settings for all."""
-    return Making(arguments.get("compress"), arguments.get("verify"))
+    """What a schedule has otherwise than the settings for all, or a person wants."""
+    return Making(arguments.get("compress"), arguments.get("verify"), anew="anew" in arguments)

@@ -150,9 +150,12 @@ class FullBackup:
         chunk_bytes = chunk_bytes_for(lineage.page_size)
         dedup = self._dedup()
         hashes = SHA256 if dedup is None else f"hmac-sha256:{dedup.key_id}"
-        earlier = Earlier(
-            self._store, newest_of_month(self._store, tip.observed, chunk_bytes, lineage.page_size, hashes)
+        before = (
+            None
+            if making.anew
+            else newest_of_month(self._store, tip.observed, chunk_bytes, lineage.page_size, hashes)
         )
+        earlier = Earlier(self._store, before)
         time = tip.observed // 1_000_000 * 1_000_000
         writer = PackWriter(
             self._store, earlier.packs,

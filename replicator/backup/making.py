@@ -9,10 +9,11 @@ from replicator.core.codec import CODEC_NONE, DEFAULT, Compression
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """None is as usual."""
+    """None is as usual. ``anew``: a full refers to no pack of an earlier one."""
 
     compress: bool | None = None
     verify: bool | None = None
+    anew: bool = False
 
     def compression(self, usual: Compression) -> Compression:
         if self.compress is None or self.compress == (usual.codec != CODEC_NONE):

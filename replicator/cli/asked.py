@@ -5,6 +5,7 @@ No click in here, and nothing is printed: the Python API of the package uses it 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -14,7 +15,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from replicator.core.errors import ConfigError, OwnershipLost, StoreError, TargetUnreachable, UsageError
+from replicator.core.errors import (
+    ConfigError,
+    OwnershipLost,
+    ReplicatorError,
+    StoreError,
+    TargetUnreachable,
+    UsageError,
+)
 from replicator.core.names import FULL, BackupName, FullName
 from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
@@ -25,7 +33,7 @@ from replicator.restore import Chosen, Target, choose
 from replicator.slots import readable_record_in
 from replicator.state import default_state_folder, repository_of
 from replicator.status import read_status
-from replicator.store import connect, shown_url
+from replicator.store import connect, folder_of, shown_url
 from replicator.store.sealed import SealedStore
 
 if TYPE_CHECKING:
@@ -188,6 +196,26 @@ def find_database(source: str, config_path: str | None, state: str | None = None
         known = with_stores(database_at(source, state=state))
         found = known if known.stores else None
     return replace(found, state=state) if found is not None and state else found
+
+
+def database_of_store(source: str, config_path: str | None) -> DatabaseConfig | None:
+    """The database of the configuration that the store at *source* is one of, with that store alone."""
+    config = configuration(config_path)
+    wanted = _place_of(source)
+    for database in config.databases if config is not None else ():
+        for url in database.stores:
+            # What another store lacks, such as a package or a key, is nothing that this one needs.
+            with contextlib.suppress(ReplicatorError):
+                if _place_of(url) == wanted:
+                    return replace(database, stores=(url,))
+    return None
+
+
+def _place_of(url: str) -> str:
+    """The same for every way to write where a store is."""
+    store = connect(url).url
+    folder = folder_of(store)
+    return store if folder is None else os.path.realpath(folder)
 
 
 def database_at(path: str, stores: tuple[str, ...] = (), state: str | None = None) -> DatabaseConfig:

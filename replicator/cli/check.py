@@ -11,6 +11,7 @@ from replicator.cli.checks import (
     Level,
     check_clock,
     check_database,
+    check_key,
     check_space,
     check_state,
     check_store,
@@ -41,10 +42,11 @@ def check(
 ) -> int:
     """Check configuration, database, state folder, stores, clock and versions.
 
-    Nothing is changed: the database is opened for a moment and only if no agent follows it (in a process of
-    its own that is safe beside any application), and a store gets one small object, which is deleted again.
-    Exit code 0 if nothing FAILed, warnings or not; 1; 2 for the configuration; 16 if only stores failed, 12 if only
-    a key did.
+    Nothing is changed: the database is opened for a moment and only if no agent follows it (in a process of its own
+    that is safe beside any application), and a store gets one small object, which is deleted again. Exit code 0 if
+    nothing FAILed, warnings or not; 1; 2 for the configuration and for what is no key; 16 if only stores failed, 12 if
+    only a key did.
+
     JSON: `replicator-check` {findings [{level ok|warn|fail, subject, message, hint}], failed}.
     """
     screen = screen_of(ctx)
@@ -54,7 +56,11 @@ def check(
                 "--store checks a store alone", hint="leave out the database, or give the store behind it"
             )
         opened, source = asked.opened(store), KeySource()
-        found = [*check_clock(asked.wall_now()), *check_key_files("operator's", source)]
+        found = [
+            *check_clock(asked.wall_now()),
+            *check_key(source, "key"),
+            *check_key_files("operator's", source),
+        ]
         found += check_store(opened, None)
         return _tell(screen, [*found, *check_encryption(opened.plain, source, asked.wall_now())])
     findings = [
@@ -70,6 +76,7 @@ def check(
             notices = asked.needed_configuration(config).notices
             findings += [Finding(Level.OK, "configuration", each) for each in notices]
     for each in chosen:
+        findings += check_key(each.encryption, f"{each.name} key")
         findings += check_database(each)
         findings += check_state(each)
         findings += check_space(each)

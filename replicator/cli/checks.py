@@ -13,15 +13,18 @@ from replicator.cli import asked
 from replicator.cli.screen import count_text, size_text
 from replicator.config import DISABLED, DatabaseConfig
 from replicator.core.errors import (
+    ConfigError,
     KeyRefused,
     ReplicatorError,
     RepositoryNotFound,
     SourceGone,
     StoreError,
 )
+from replicator.core.retention_policy import Policy
 from replicator.core.times import format_time
 from replicator.enlist import is_of, lease_text, newest_lease
 from replicator.files import free_bytes, lies_within, lock_holder
+from replicator.keys import KeySource
 from replicator.repository import newest_point, read_repository
 from replicator.source.connection import log_file_bytes
 from replicator.source.database import Database
@@ -60,7 +63,9 @@ class Finding:
 
 
 def _fault(subject: str, error: ReplicatorError, *, store: bool = False) -> Finding:
-    code = KeyRefused.exit_code if isinstance(error, KeyRefused) else STORE if store else 1
+    code = STORE if store else 1
+    if isinstance(error, KeyRefused | ConfigError):
+        code = error.exit_code
     return Finding(Level.FAIL, subject, str(error), error.hint, code)
 
 
@@ -71,6 +76,18 @@ def check_clock(now: int) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "clock", f"it says {format_time(now)}")
+
+
+def check_key(source: KeySource, subject: str) -> Iterator[Finding]:
+    """That it is one; whether it is the right one its stores tell."""
+    if not source.configured:
+        return
+    try:
+        source.read()
+    except ReplicatorError as exc:
+        yield _fault(subject, exc)
+    else:
+        yield Finding(Level.OK, subject, "the key can be read")
 
 
 # --- the database --------------------------------------------------------------------------------------
@@ -215,7 +232,7 @@ def check_store(store: Store, config: DatabaseConfig | None) -> Iterator[Finding
         )  # fmt: skip
     try:
         yield from _trial(store)
-        yield from _repository(store)
+        yield from _repository(store, config)
         yield from _lease(store, config)
     except ReplicatorError as exc:
         yield _fault(store.url, exc, store=True)
@@ -282,7 +299,7 @@ def _trial(store: Store) -> Iterator[Finding]:
         )
 
 
-def _repository(store: Store) -> Iterator[Finding]:
+def _repository(store: Store, config: DatabaseConfig | None) -> Iterator[Finding]:
     try:
         repository = read_repository(store)
     except RepositoryNotFound:
@@ -294,6 +311,8 @@ def _repository(store: Store) -> Iterator[Finding]:
         store.url,
         f"repository {repository.identity}, {count_text(len(catalogue.generations), 'generation')}",
     )
+    if config is not None:
+        yield from _room(store.url, sum(catalogue.sizes.values()), config.retention)
     if catalogue.strays:
         yield Finding(
             Level.WARN,
@@ -306,6 +325,15 @@ def _repository(store: Store) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "clock", f"{store.url} has a commit of the future, {format_time(newest)}",
             "compare the clocks of this machine and of the one that replicates",
+        )  # fmt: skip
+
+
+def _room(url: str, used: int, policy: Policy) -> Iterator[Finding]:
+    if policy.max_bytes is not None and policy.is_nearly_full(used):
+        yield Finding(
+            Level.WARN, url, f"it holds {size_text(used)}, and may hold {size_text(policy.max_bytes)}",
+            "at the limit the oldest backups go before their time, and fulls by hand are refused: raise `max_size`, or "
+            "keep less; `prune --dry-run` says what is kept and why",
         )  # fmt: skip
 
 

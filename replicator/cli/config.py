@@ -69,7 +69,7 @@ def config() -> None:
 @click.option("--config", "path", metavar="FILE", help="Configuration; replicator.yml of the working folder.")
 @click.pass_context
 def show(ctx: click.Context, path: str | None) -> None:
-    """Print the configuration as it is understood, with every default.
+    """Print the configuration as it is understood, with every default. Exit code 2 where a key is set that is none.
 
     JSON: `replicator-config` {databases [{name, path, stores[], state, ship_interval, spool_limit,
     bandwidth, barrier, enabled, compression, verification, log_interval, encrypted, key_max_age, schedules[], retention
@@ -106,6 +106,9 @@ def show(ctx: click.Context, path: str | None) -> None:
         screen.document({"kind": "replicator-config", "databases": databases})
     else:
         screen.text(yaml.safe_dump({"databases": databases}, sort_keys=False))
+    for each in found.databases:
+        if each.encryption.configured:
+            each.encryption.read()
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from replicator.core.errors import ObjectCorrupt, ReplicatorError, RepositoryNot
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
 from replicator.core.names import BackupName, FullName, IncrementalName, LogName, SegmentName
+from replicator.core.records import PINNED
 from replicator.core.times import format_time
 from replicator.repository import (
     Repository,
@@ -177,8 +178,8 @@ def describe(repository: Repository, chosen: Filter) -> dict[str, Any]:
     """``replicator-listing``: {store, repository, window, generations[], strays[]}.
 
     A generation is {generation, began, reason, previous, fulls[], incrementals[], logs[], tail, segments[], problem}; a
-    full {id, position, committed, verified, object_bytes, database_bytes, plain_bytes, stored_bytes, chunks,
-    chunks_new}, an incremental {id, position, committed, verified, parent, object_bytes, database_bytes, pages,
+    full {id, position, committed, verified, pinned, object_bytes, database_bytes, plain_bytes, stored_bytes, chunks,
+    chunks_new}, an incremental {id, position, committed, verified, pinned, parent, object_bytes, database_bytes, pages,
     plain_bytes, stored_bytes}, of which all from database_bytes on are null where the manifest cannot be read;
     ``verified`` is written, checksummed or restored. A log {name, txid_first, txid_last, bytes, committed}; ``tail``
     {count, bytes, txid_first, txid_last, first, last} or null; ``segments`` only with --kind segment, {name,
@@ -268,6 +269,7 @@ def _backup(repository: Repository, name: BackupName, found: Manifest | Incremen
         "position": f"{name.generation}/{name.txid:016x}",
         "committed": format_time(observed),
         "verified": repository.catalogue.grade(name.backup_id),
+        "pinned": PINNED in repository.catalogue.events.get(name.backup_id, ()),
         "object_bytes": repository.catalogue.sizes[str(name)],
         "database_bytes": found.database_bytes if found else None,
         "plain_bytes": found.plain_bytes if found else None,
@@ -360,7 +362,7 @@ def _print_backups(screen: Screen, word: str, backups: list[dict[str, Any]]) -> 
                 f"{plain / stored:.1f}×" if stored and plain else "-",
                 new,
                 "-" if whole is None else size_text(whole),
-                each["verified"],
+                each["verified"] + ", pinned" * each["pinned"],
             )
         )
     for line in columns(rows, right=frozenset((2, 3, 4, 5))) if backups else ():

@@ -58,7 +58,11 @@ class _Wanted:
 @click.option(
     "--txid", type=TXID, metavar="N", help="Exactly this commit: 16 hexadecimal digits, or a decimal number."
 )
-@click.option("--backup", metavar="ID", help="Exactly this full backup; the beginning of its id will do.")
+@click.option(
+    "--backup",
+    metavar="ID",
+    help="Exactly this backup, full or incremental; the beginning of its id will do.",
+)
 @click.option("--generation", type=GENERATION, metavar="G", help="Of this generation.")
 @click.option(
     "--verify",
@@ -67,7 +71,9 @@ class _Wanted:
     show_default=True,
     help="What the result has to pass.",
 )
-@click.option("--exact", is_flag=True, help="Refuse a time that falls between two looks at the database.")
+@click.option(
+    "--exact", is_flag=True, help="Refuse a time of which the newest commit by then is unknown, or not kept."
+)
 @click.option(
     "--at-least", type=POSITION, metavar="POSITION", help="Refuse a store that does not reach this position."
 )

@@ -16,7 +16,7 @@ from replicator.cli.through import agent_runs, tell_failure, through_agent
 from replicator.clock import Clock
 from replicator.config import DatabaseConfig
 from replicator.control import ask_agent
-from replicator.core.errors import UsageError
+from replicator.core.errors import ScheduleNotFound, UsageError
 from replicator.core.schedule import BACKUP_TYPES, explain
 from replicator.core.schedule_file import parse_schedules
 from replicator.requests import change_schedules
@@ -77,7 +77,7 @@ def list_schedules(ctx: click.Context, db: str | None, config: str | None, state
     """
     screen = screen_of(ctx)
     database = _database(db, config, state)
-    _tell(screen, database, _change(database, {"do": "list"}))
+    _tell(screen, database, _change(screen, database, {"do": "list"}))
 
 
 @schedule.command("show")
@@ -88,12 +88,14 @@ def show(ctx: click.Context, name: str, db: str | None, config: str | None, stat
     """One schedule, in words, and its last runs. JSON as for `list`, of that one alone."""
     screen = screen_of(ctx)
     database = _database(db, config, state)
-    found = _only(_change(database, {"do": "list"}), name)
+    found = _only(_change(screen, database, {"do": "list"}), name)
     if screen.json:
         screen.document({"kind": "replicator-schedules", "database": database.path, **found})
         return
     entry = found["schedules"][0]
     screen.result(f"{entry['name']}: {_in_words(entry)}")
+    if entry["byHand"]:
+        screen.result("  made or changed by hand")
     for key in ("description", "nextRunAt", "runCount", "failureCount"):
         if entry[key] not in ("", None):
             screen.result(f"  {key}: {entry[key]}")
@@ -113,7 +115,8 @@ def create(
     ctx: click.Context, /, name: str | None, file: str | None, db: str | None, config: str | None, state: str | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Make a schedule, with --cron and --type; or those of a file. JSON as for `list`."""
+    """Make a schedule, with --cron and --type; or those of a file, in place of those that have the same names, be they
+    the configuration's, those that are there without one, or made by hand. JSON as for `list`."""
     screen = screen_of(ctx)
     database = _database(db, config, state)
     entry = _entry(options)
@@ -126,7 +129,11 @@ def create(
             raise UsageError("the schedule has no name", hint="give it one, or --file")
         wanted = {"name": name, **entry}
     parse_schedules(wanted)  # here, so that what is wrong is told before an agent is asked
-    _tell(screen, database, _change(database, {"do": "create", "schedule": wanted}))
+    _tell(
+        screen,
+        database,
+        _change(screen, database, {"do": "create", "schedule": wanted, "replace": file is not None}),
+    )
 
 
 @schedule.command("update")
@@ -143,7 +150,7 @@ def update(
     entry = _entry(options)
     if not entry:
         raise UsageError("nothing is to be changed", hint="see `schedule update --help`")
-    _tell(screen, database, _change(database, {"do": "update", "name": name, "schedule": entry}))
+    _tell(screen, database, _change(screen, database, {"do": "update", "name": name, "schedule": entry}))
 
 
 @schedule.command("delete")
@@ -155,7 +162,7 @@ def delete(ctx: click.Context, name: str, db: str | None, config: str | None, st
     been by the setting for all. JSON as for `list`."""
     screen = screen_of(ctx)
     database = _database(db, config, state)
-    _tell(screen, database, _change(database, {"do": "delete", "name": name}))
+    _tell(screen, database, _change(screen, database, {"do": "delete", "name": name}))
 
 
 @schedule.command("run")
@@ -213,12 +220,14 @@ def _read(path: str) -> Any:
         raise UsageError(f"{path} is no JSON: {exc}", hint='it is {"schedules": [...]}') from exc
 
 
-def _change(database: DatabaseConfig, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _change(screen: Screen, database: DatabaseConfig, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """By the agent that runs; or in the state folder, for the one that will."""
     if agent_runs(database):
         return ask_agent(database.state_folder, database.path, "schedule", arguments)
     state = StateFolder(database.state_folder)
     kept = kept_schedules(state.schedules_path, database.schedules, Clock())
+    if kept.unreadable:
+        screen.note(f"{state.schedules_path} cannot be used, {kept.unreadable}: schedules by hand are lost")
     if arguments["do"] == "list":
         return change_schedules(kept, arguments)
     state.open()
@@ -234,7 +243,7 @@ def _change(database: DatabaseConfig, arguments: Mapping[str, Any]) -> dict[str,
 def _only(found: dict[str, Any], name: str) -> dict[str, Any]:
     schedules = [each for each in found["schedules"] if each["name"] == name]
     if not schedules:
-        raise UsageError(f"there is no schedule {name!r}", hint="see `schedule list`")
+        raise ScheduleNotFound(f"there is no schedule {name!r}", hint="see `schedule list`")
     return {"schedules": schedules, "runs": [each for each in found["runs"] if each["schedule"] == name]}
 
 
@@ -242,13 +251,14 @@ def _tell(screen: Screen, database: DatabaseConfig, found: dict[str, Any]) -> No
     if screen.json:
         screen.document({"kind": "replicator-schedules", "database": database.path, **found})
         return
-    rows = [("NAME", "NEXT RUN", "RUNS", "FAILED", "WHAT")]
+    rows = [("NAME", "NEXT RUN", "RUNS", "FAILED", "BY HAND", "WHAT")]
     rows += [
         (
             each["name"],
             each["nextRunAt"] or "switched off",
             str(each["runCount"]),
             str(each["failureCount"]),
+            "yes" if each["byHand"] else "no",
             _in_words(each),
         )
         for each in found["schedules"]

@@ -24,6 +24,7 @@ from replicator.cli.screen import (
 from replicator.config import SECONDS_PER_DAY, DatabaseConfig
 from replicator.core.errors import ReplicatorError, SourceGone
 from replicator.core.position import Position, parse_position
+from replicator.core.retention_policy import Policy
 from replicator.core.times import MICROS_MAX, format_time
 from replicator.deadline import ask_all
 from replicator.enlist import is_of, newest_lease
@@ -332,6 +333,13 @@ def _store_rows(store: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("  ROLLED BACK", store["rolled_back"]))
     if store.get("error"):
         rows.append(("  error", f"{store['error']['at']}: {store['error']['message']}"))
+    used, limit = store["used"], store["limit"]
+    if limit and Policy(max_bytes=limit).is_nearly_full(used):
+        word = "FULL" if used >= limit else "NEARLY FULL"
+        over = f"; {size_text(store['over'])} of it cannot go" if store["over"] else ""
+        rows.append(
+            ("  room", f"{word}: it held {size_text(used)} of {size_text(limit)} when it was pruned{over}")
+        )
     lapsed = "; LAPSED: what was queued is dropped, a full backup has to follow" if store["lapsed"] else ""
     rows.append(("  spool", f"{size_text(store['spool_bytes'])}{lapsed}"))
     return rows

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from replicator.agent import Agent
 from replicator.cli.screen import Screen
 from replicator.config import DatabaseConfig
 from replicator.control import ask_agent
-from replicator.core.errors import UsageError
+from replicator.core.errors import ReplicatorError, UsageError
 from replicator.files import lock_holder
 
+PARTIAL = 3
 SHIP_SECONDS = 8.0
+# A store that failed just now gets what lies in the spool from the next agent.
+SHIP_SECONDS_FAILED = 1.0
 
 
 def agent_runs(database: DatabaseConfig) -> bool:
@@ -31,11 +34,36 @@ def through_agent(
             hint="name it in the configuration",
         )
     agent = Agent([database])
-    with agent:
-        agent.wait_captured_and_shipped()
+    agent.start()
+    ship_seconds = 0.0
+    try:
+        agent.wait_captured_and_tried()
         found = agent.ask(database.path, verb, arguments, tell=screen.say)
-        agent.stop(ship_seconds=SHIP_SECONDS)
+        failed = any("error" in each for each in found.get("stores", {}).values())
+        ship_seconds = SHIP_SECONDS_FAILED if failed else SHIP_SECONDS
+    finally:
+        agent.stop(ship_seconds=ship_seconds)
     return found
+
+
+def told_of_all(
+    screen: Screen, kind: str, databases: Sequence[DatabaseConfig], work: Callable[[DatabaseConfig], int]
+) -> int:
+    """Do *work* for each, whatever becomes of the others; 3 if some failed, the first one's code if all did."""
+    codes: list[int] = []
+    failed: list[int] = []
+    for each in databases:
+        try:
+            codes.append(work(each))
+        except ReplicatorError as exc:
+            failed.append(exc.exit_code)
+            outcome = {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+            if screen.json:
+                screen.document({"kind": kind, "database": each.path, **outcome})
+            tell_failure(screen, each.path, outcome)
+    if failed and not codes:
+        return failed[0]
+    return PARTIAL if failed else max(codes, default=0)
 
 
 def tell_failure(screen: Screen, url: str, outcome: Mapping[str, Any]) -> bool:

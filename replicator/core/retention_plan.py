@@ -16,6 +16,9 @@ from replicator.core.position import GenerationId
 from replicator.core.retention_points import DOUBT, Point, promised
 from replicator.core.retention_policy import Policy
 from replicator.core.retention_sorting import Sorting, sort_objects
+from replicator.core.times import format_time
+
+_PACKS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,36 @@ def plan_retention(
         windows_after=tuple(
             GenerationWindow(each.generation, each.stretches(gone)) for each in holdings.generations
         ),
-        notes=notes,
+        notes=(*notes, *_older_packs(holdings, sorting, before)),
     )
+
+
+def _older_packs(holdings: Holdings, sorting: Sorting, before: int | None) -> list[str]:
+    """Beside those of a chain that stays though it is older: nothing restores a state of then from them alone, but who
+    may read a pack can read what is in it."""
+    backups = [
+        each for held in holdings.generations for each in held.backups if holdings.spelt[each] in sorting.keep
+    ]
+    if before is None or all(holdings.time(each) < before for each in backups):
+        return []
+    needed = {pack for each in backups if holdings.time(each) >= before for pack in holdings.packs_of(each)}
+    of_older = {pack for each in backups for pack in holdings.packs_of(each)} - needed
+    kept = [holdings.spelt[each] for each in holdings.packs if each.time < before]
+    kept = [name for name in kept if name in sorting.keep and name not in of_older]
+    why = {
+        True: "since fulls of a month share their packs: `backup full --anew` makes one that needs none of an earlier "
+        "one, and `prune --before` its time lets the others go",
+        False: "and go by themselves with a pruning two days later",
+    }
+    found = []
+    for is_needed, reason in why.items():
+        names = [name for name in kept if (name in needed) == is_needed]
+        if names:
+            shown = ", ".join(names[:_PACKS_NAMED]) + (", …" if len(names) > _PACKS_NAMED else "")
+            found.append(
+                f"content from before {format_time(before)} may be in packs that stay ({len(names)}: {shown}), {reason}"
+            )
+    return found
 
 
 def would_break(holdings: Holdings, policy: Policy, now: int, name: BackupName) -> str | None:

@@ -176,7 +176,8 @@ def _promise_monthlies(found: _Found) -> None:
 
 def _promise_newest_chain(found: _Found) -> None:
     """The newest full that can be restored, with its incrementals and all units after it; and the newest that was
-    read back, too, where it is another one and not older than fulls are kept."""
+    read back, too, since the other may be broken in spite of its name and its packs. Of one older than fulls are kept,
+    only itself: what was proved so long ago is history."""
     fulls = [
         (held, each)
         for held in found.holdings.generations
@@ -184,23 +185,42 @@ def _promise_newest_chain(found: _Found) -> None:
         if isinstance(each, FullName)
     ]
     allowed = [(held, each) for held, each in fulls if found.is_allowed(held, each)]
+    proved = [pair for pair in fulls if found.holdings.catalogue.grade(pair[1].backup_id) != "written"]
+    newest = (allowed or fulls)[-1]
+    _promise_chain(found, *newest, "it is the newest full that can be restored")
+    lately = [pair for pair in proved if pair in allowed][-1:]
+    for held, full in lately:
+        reason = "it is the newest full that was read back"
+        if found.holdings.time(full) >= found.policy.fulls_from(found.now):
+            _promise_chain(found, held, full, reason)
+        else:
+            found.points.append(Point(full, reason))
     if not allowed:
-        found.notes.append(
-            f"the newest chain stays, though it begins at {format_time(found.holdings.time(fulls[-1][1]))}, before "
-            f"{format_time(found.horizon)}: make a full backup, and prune once more"
-        )
-    kept = (allowed or fulls)[-1:]
-    grade, fulls_from = found.holdings.catalogue.grade, found.policy.fulls_from(found.now)
-    proved = [(held, each) for held, each in allowed if grade(each.backup_id) != "written"][-1:]
-    kept += [(held, each) for held, each in proved if found.holdings.time(each) >= fulls_from]
-    for held, full in kept:
-        found.keep_units(held, full.txid)
-        found.points.append(Point(full, "it is the newest full that can be restored"))
-        found.points += [
-            Point(each, f"it belongs to the newest chain, on {full.backup_id}")
-            for each in held.whole
-            if isinstance(each, IncrementalName) and full in held.rests_on(each)
-        ]
+        _note_older(found, newest[1], "the newest chain stays")
+    for held, full in [] if lately else proved[-1:] or fulls[-2:]:
+        if (held, full) not in [*allowed, newest]:
+            proof = "it is the newest full that was read back" if proved else "no full was ever read back"
+            _promise_chain(found, held, full, f"{proof}, and one broken backup shall not be all that is left")
+            _note_older(found, full, f"{full.backup_id} stays, since {proof}")
+
+
+def _promise_chain(found: _Found, held: Held, full: FullName, reason: str) -> None:
+    found.keep_units(held, full.txid)
+    found.points.append(Point(full, reason))
+    found.points += [
+        Point(each, f"it belongs to the newest chain, on {full.backup_id}")
+        for each in held.whole
+        if isinstance(each, IncrementalName) and full in held.rests_on(each)
+    ]
+
+
+def _note_older(found: _Found, full: FullName, stays: str) -> None:
+    """Where nothing has changed since, a full backup is not made at all, and the state of then is that of now."""
+    found.notes.append(
+        f"{stays}, though it begins at {format_time(found.holdings.time(full))}, before "
+        f"{format_time(found.horizon)}: as soon as something has changed since, make a full backup that is read back, "
+        "and prune once more"
+    )
 
 
 def _promise_pins(found: _Found) -> None:

@@ -13,6 +13,9 @@ from replicator.core.times import MICROS_MIN, MICROS_PER_SECOND
 HOUR = 3_600 * MICROS_PER_SECOND
 DAY = 24 * HOUR
 
+# Whoever wants more room needs some days for it.
+FULL_SHARE = 0.9
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,6 +36,10 @@ class Policy:
     monthly_days: int = 0
     max_bytes: int | None = None
     max_age_days: int | None = None
+
+    def is_nearly_full(self, used: int) -> bool:
+        """Whether a store that holds *used* bytes is at its limit, or will be soon."""
+        return self.max_bytes is not None and used >= self.max_bytes * FULL_SHARE
 
     def window_from(self, now: int) -> int:
         """Where the window begins in which every commit is promised."""

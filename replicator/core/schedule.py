@@ -48,6 +48,7 @@ _NUMBER_OF = {
 }
 _FIELD = re.compile(rf"{_ITEM}(?:,{_ITEM})*")
 _TIMES_NAMED_MAX = 12
+_HIGHEST = (("minutes", 59), ("hours", 23), ("days", 31), ("months", 12), ("weekdays", 7))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = 60 * MICROS_PER_SECOND
 
@@ -88,6 +89,10 @@ def parse_cron(text: str) -> str:
     for field in fields:
         if not _FIELD.fullmatch(field):
             raise ConfigError(f"{_shown(text)} has a field that cron does not know: {field}", hint=CRON_HINT)
+    for field, (name, highest) in zip(fields, _HIGHEST, strict=True):
+        if too_far := next((step for step in re.findall("/([0-9]+)", field) if int(step) > highest), None):
+            # It would come true once in each range, which is not what it says.
+            raise ConfigError(f"{_shown(text)} has steps of {too_far} in {name}", hint=CRON_HINT)
     try:
         CronSim(_simulable(" ".join(fields)), _EPOCH)
     except CronSimError as exc:

@@ -12,8 +12,9 @@ import errno
 import os
 import re
 import stat
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from replicator.core.catalogue import Listed
@@ -33,6 +34,8 @@ _SPECIAL = re.compile("[%?#]")
 # Names of a folder that nothing was put into or deleted from for so long are on the disk, whoever did that: file
 # systems write them within a minute. It spares those who look at a whole repository a sync for each day of it.
 _SETTLED_SECONDS = 86_400.0
+# How often a folder may vanish under a put, one after the other.
+_ATTEMPTS = 5
 
 
 class FolderStore:
@@ -48,16 +51,21 @@ class FolderStore:
         self.url = "file://" + _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", self._root)
         self._made: set[str] = set()
         self._settled: set[str] = set()
+        self._leaving = threading.Lock()
+        self._left = 0  # how often a folder was taken away
         self._device: int | None = None  # of the root, from the first put on
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        with self._writing(name, path):
+
+        def publish() -> None:
             try:
                 publish_once(path, data)
             except FileExistsError as exc:
                 sync_folder(os.path.dirname(path))  # an attempt of ours may have failed at just that
                 raise ObjectExists(name) from exc
+
+        self._write(name, path, publish)
 
     def get(self, name: str) -> bytes:
         with self._opened(name) as file:
@@ -88,11 +96,11 @@ class FolderStore:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             sync_folder(os.path.dirname(path))
+            self._leave(os.path.dirname(path))
 
     def replace(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        with self._writing(name, path):
-            replace_file(path, data)
+        self._write(name, path, lambda: replace_file(path, data))
 
     def modified(self, name: str) -> int:
         """By the clock of the system that holds the disk: of a share, that of its server."""
@@ -113,24 +121,52 @@ class FolderStore:
         with self._opened(name) as file:
             return os.pread(file.fileno(), length, offset), os.fstat(file.fileno()).st_size
 
-    @contextlib.contextmanager
-    def _writing(self, name: str, path: str) -> Iterator[None]:
-        """Makes the folder of *path* where it is missing. The root is looked at whenever something goes into it: the
-        folder below a mount that is away is there, unlike those inside."""
-        folder = os.path.dirname(path)
+    def _write(self, name: str, path: str, write: Callable[[], None]) -> None:
+        """Whoever deletes the last object of a folder takes that away, too: then it is made once more."""
         with mapped_errors(f"cannot write {path}"):
-            self._require_no_link(name)
-            if folder not in self._made or folder == self._root:
-                self._require_root()
-            if folder not in self._made:
-                make_folder(folder)
-                self._made.add(folder)
-                self._device = os.stat(self._root).st_dev
-            try:
-                yield
-            except FileNotFoundError:
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    self._write_into(os.path.dirname(path), name, write)
+                    return
+                except (
+                    FileNotFoundError,
+                    PermissionError,
+                ):  # the latter from one that is taken away just then
+                    self._made.discard(os.path.dirname(path))
+                    if attempt == _ATTEMPTS:
+                        raise
+
+    def _write_into(self, folder: str, name: str, write: Callable[[], None]) -> None:
+        """Makes *folder* where it is missing. The root is looked at whenever something goes into it: the folder below a
+        mount that is away is there, unlike those inside."""
+        self._require_no_link(name)
+        if folder not in self._made or folder == self._root:
+            self._require_root()
+        if folder not in self._made:
+            make_folder(folder)
+            self._made.add(folder)
+            self._device = os.stat(self._root).st_dev
+        with self._leaving:
+            left = self._left
+        write()
+        with self._leaving:
+            was_left = self._left != left
+        if was_left:  # another thread may have made it anew, and not have synced it yet
+            make_folder(folder)
+
+    def _leave(self, folder: str) -> None:
+        """Take away what is empty now, up to the root: a year leaves hundreds of folders, and every listing reads them.
+        One that something was put into just now stays."""
+        while folder != self._root:
+            with self._leaving:
                 self._made.discard(folder)
-                raise
+                self._settled.discard(folder)
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    return
+                self._left += 1
+            folder = os.path.dirname(folder)
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[BinaryIO]:

@@ -153,7 +153,7 @@ def left_over(truth: Truth, running: GenerationId) -> list[str]:
         *truth.of_age(), *truth.monthlies(), *truth.stood(), *truth.pinned(), *truth.floor(), *doubtful,
         *bases, *first_of_month.values(),
         *(each for each in truth.there if shelf.observed(each) >= truth.window),
-        *proved_lately(truth),
+        *proved_lately(truth), *proved(truth),
     }  # fmt: skip
     needed = {below for each in wanted for below in (*shelf.chain(each), *by_position(truth, each))}
     found = [str(each) for each in truth.there if each not in needed]
@@ -256,14 +256,19 @@ def window_bases(truth: Truth) -> list[BackupName]:
     return found
 
 
-def proved_lately(truth: Truth) -> list[BackupName]:
-    """The newest full that was read back, and what lies on it, unless it is older than fulls are kept."""
-    proved = [
+def proved(truth: Truth) -> list[FullName]:
+    """The newest full that was read back."""
+    return [
         each for each in truth.fulls() if f"records/{each.backup_id}/checksummed.json" in truth.shelf.objects
     ][-1:]
-    if not proved or truth.shelf.observed(proved[0]) < truth.now - truth.policy.full_days * DAY:
+
+
+def proved_lately(truth: Truth) -> list[BackupName]:
+    """And what lies on it, unless it is older than fulls are kept."""
+    found = proved(truth)
+    if not found or truth.shelf.observed(found[0]) < truth.now - truth.policy.full_days * DAY:
         return []
-    return [each for each in truth.there if truth.is_whole(each) and proved[0] in truth.shelf.chain(each)]
+    return [each for each in truth.there if truth.is_whole(each) and found[0] in truth.shelf.chain(each)]
 
 
 # --- histories -----------------------------------------------------------------------------------------
@@ -472,8 +477,8 @@ def test_time_alone_breaks_no_promise(actions: list[tuple[str, int]], policy: Po
 def test_deletion_on_request_leaves_nothing_older(
     actions: list[tuple[str, int]], policy: Policy, hours: int
 ) -> None:
-    """No state before that time can be restored any more, but for the newest chain where there is no other; what is
-    promised from then on can, at every step."""
+    """No state before that time can be restored any more, but where nothing that was read back begins after it; what
+    is promised from then on can, at every step."""
     history = lived(actions)
     shelf, now = history.shelf, history.now
     before = now - hours * HOUR
@@ -490,13 +495,19 @@ def test_deletion_on_request_leaves_nothing_older(
         assert [] == broken_promises(truth, left)
         assert () == plan_retention(left.holdings(), policy, now, before=before).delete
         older = [(g, t) for g in truth.order for t in left.reachable(g) if shelf.commits[g][t] < before]
-        if truth.fulls():
+        everything = Truth(shelf, policy, now)
+        floor = proved(everything) or everything.fulls()[-2:]
+        stays = [
+            *(truth.fulls() or everything.fulls())[-1:],
+            *(each for each in floor if not truth.is_allowed(each)),
+        ]
+        if proved(truth):
             assert [] == older
         else:
-            assert has_something_whole(left)
-            assert any("the newest chain stays" in each for each in rest.notes)
-            newest = Truth(shelf, policy, now).fulls()[-1]
-            assert all(g == newest.generation and t >= newest.txid for g, t in older)
+            assert {*stays} <= {*Truth(left, policy, now).fulls()}
+            assert bool(older) <= any(" stays" in each for each in rest.notes)
+        for g, t in older:
+            assert any(g == each.generation and t >= each.txid for each in stays)
 
 
 @settings(max_examples=40)

@@ -32,6 +32,13 @@ def full_at(shelf: Shelf, generation: GenerationId, txid: int, age: int) -> Full
     return shelf.full(generation, txid)
 
 
+def proved_at(shelf: Shelf, generation: GenerationId, txid: int, age: int) -> FullName:
+    """One that was read back."""
+    full = full_at(shelf, generation, txid, age)
+    shelf.event(full.backup_id, "checksummed")
+    return full
+
+
 def incremental_at(shelf: Shelf, parent: BackupName, txid: int, age: int) -> IncrementalName:
     shelf.commit(parent.generation, txid, NOW - age)
     return shelf.incremental(parent, txid)
@@ -735,7 +742,7 @@ def test_the_order_of_deleting_is_safe_to_interrupt() -> None:
     tail = str(shelf.segment(a, 41, 50))
     third = full_at(shelf, b, 0, 99 * DAY)
     told = shelf.event(first.backup_id)
-    full_at(shelf, b, 1, 60 * HOUR)
+    proved_at(shelf, b, 1, 60 * HOUR)
     found = plan(shelf, BARE)
 
     manifests = [*texts(on_that, on_first, first), told, *texts(on_second, second, third)]
@@ -783,7 +790,7 @@ def test_deletion_on_request_takes_promised_states_too() -> None:
     log = log_at(shelf, g, 11, 20, 40 * HOUR)
     on_it = incremental_at(shelf, full, 20, 10 * HOUR)
     told = shelf.event(on_it.backup_id)
-    new = full_at(shelf, g, 30, 9 * HOUR)
+    new = proved_at(shelf, g, 30, 9 * HOUR)
     stays = log_at(shelf, g, 31, 40, 8 * HOUR)
     found = plan(shelf, before=NOW - 20 * HOUR)
 
@@ -802,7 +809,7 @@ def test_a_state_at_the_very_time_stays() -> None:
     """Before means before."""
     shelf, (g,) = shelf_with()
     full = full_at(shelf, g, 10, 50 * HOUR)
-    full_at(shelf, g, 20, HOUR)
+    proved_at(shelf, g, 20, HOUR)
 
     assert str(full) in kept(plan(shelf, before=NOW - 50 * HOUR))
     assert str(full) in gone(plan(shelf, before=NOW - 50 * HOUR + 1))
@@ -813,6 +820,7 @@ def test_deletion_on_request_leaves_the_newest_chain_and_says_so() -> None:
     shelf, (g,) = shelf_with()
     older = full_at(shelf, g, 10, 50 * HOUR)
     newest = full_at(shelf, g, 20, 30 * HOUR)
+    shelf.event(newest.backup_id, "checksummed")
     incremental = incremental_at(shelf, newest, 30, 20 * HOUR)
     log = log_at(shelf, g, 21, 40, 10 * HOUR)
     found = plan(shelf, before=NOW)
@@ -821,8 +829,85 @@ def test_deletion_on_request_leaves_the_newest_chain_and_says_so() -> None:
     assert {*texts(newest, incremental), log} <= kept(found)
     assert (
         "the newest chain stays, though it begins at 2025-11-27T06:00:00.000000Z, before "
-        "2025-11-28T12:00:00.000000Z: make a full backup, and prune once more",
+        "2025-11-28T12:00:00.000000Z: as soon as something has changed since, make a full backup that is read back, "
+        "and prune once more",
     ) == found.notes
+
+
+@pytest.mark.parametrize("by", ["request", "age"])
+def test_s73_the_only_full_that_was_read_back_is_never_given_up(by: str) -> None:
+    """The newer one may be broken in spite of its packs: both stay, and the result says why."""
+    shelf, (g,) = shelf_with()
+    older = proved_at(shelf, g, 5, 60 * HOUR)
+    proved = proved_at(shelf, g, 10, 50 * HOUR)
+    on_it = incremental_at(shelf, proved, 15, 45 * HOUR)
+    log = log_at(shelf, g, 16, 19, 40 * HOUR)
+    written = full_at(shelf, g, 20, HOUR)
+    found = plan(shelf, before=NOW - DAY) if by == "request" else plan(shelf, replace(POLICY, max_age_days=1))
+
+    assert {*texts(proved, on_it, written), log} <= kept(found)
+    assert str(older) in gone(found)
+    assert (
+        "it is the newest full that was read back, and one broken backup shall not be all that is left"
+        == reason(found, proved)
+    )
+    assert [f"{proved.backup_id} stays, since it is the newest full that was read back"] == [
+        each.partition(", though")[0] for each in found.notes
+    ]
+
+    proved_at(shelf, g, 30, HOUR // 2)
+    found = plan(shelf, before=NOW - DAY)
+    assert {*texts(proved, on_it)} <= {*gone(found)}
+    assert [] == [each for each in found.notes if "one broken backup" in each]
+
+
+def test_s73_where_nothing_was_read_back_two_fulls_are_left() -> None:
+    """With verification switched off nobody knows which of them is whole."""
+    shelf, (g,) = shelf_with()
+    fulls = [full_at(shelf, g, txid, age * HOUR) for txid, age in ((10, 60), (20, 50), (30, 10))]
+    found = plan(shelf, before=NOW - 20 * HOUR)
+
+    assert {*texts(*fulls[1:])} <= kept(found)
+    assert str(fulls[0]) in gone(found)
+    assert [f"{fulls[1].backup_id} stays, since no full was ever read back"] == [
+        each.partition(", though")[0] for each in found.notes
+    ]
+
+
+def test_s73_s74_packs_from_before_that_stay_are_named() -> None:
+    """Fulls of a month share them, so that what was deleted from the database since may still be read there; in those
+    that nothing needs for two days more. What a full made anew needs is its own."""
+    shelf, (g,) = shelf_with()
+    first = proved_at(shelf, g, 10, 20 * DAY)
+    shared = packs(shelf, first)[0]
+    shelf.commit(g, 20, NOW - 30 * HOUR)
+    second = shelf.full(g, 20, shares=[shared])
+    shelf.event(second.backup_id)
+    before = NOW - 31 * HOUR
+    (note,) = plan(shelf, before=before).notes
+
+    assert f"(1: {shared}), since fulls of a month share their packs: `backup full --anew`" in note
+
+    anew = proved_at(shelf, g, 30, HOUR)
+    found = plan(shelf, before=NOW - 2 * HOUR)
+    (note,) = found.notes
+    assert {str(first), str(second), shared} <= {*gone(found)}
+    assert {str(anew), *packs(shelf, anew)} <= kept(found)
+    assert f"(1: {packs(shelf, second)[-1]}), and go by themselves" in note
+    assert () == plan(shelf).notes
+
+
+def test_the_newest_full_that_was_read_back_stays_however_old() -> None:
+    """Alone, if it is older than fulls are kept: what was written since may be broken."""
+    shelf, (g,) = shelf_with()
+    proved = proved_at(shelf, g, 10, 200 * DAY)
+    on_it = incremental_at(shelf, proved, 15, 199 * DAY)
+    full_at(shelf, g, 20, 60 * HOUR)
+    found = plan(shelf, BARE)
+
+    assert str(proved) in kept(found)
+    assert "it is the newest full that was read back" == reason(found, proved)
+    assert str(on_it) in gone(found)
 
 
 def test_deletion_on_request_does_not_stop_at_pins_and_says_so() -> None:
@@ -830,7 +915,7 @@ def test_deletion_on_request_does_not_stop_at_pins_and_says_so() -> None:
     shelf, (g,) = shelf_with()
     pinned = full_at(shelf, g, 10, 50 * HOUR)
     shelf.event(pinned.backup_id, "pinned")
-    full_at(shelf, g, 20, HOUR)
+    proved_at(shelf, g, 20, HOUR)
     found = plan(shelf, before=NOW - DAY)
 
     assert str(pinned) in gone(found)
@@ -855,7 +940,7 @@ def test_units_of_which_no_full_is_left_go_on_request_too() -> None:
     shelf, (a, b) = shelf_with(5, 1)
     full = full_at(shelf, a, 0, 4 * DAY)
     logs = [log_at(shelf, a, 1, 9, 40 * HOUR), log_at(shelf, a, 10, 19, 30 * HOUR)]
-    full_at(shelf, b, 0, HOUR)
+    proved_at(shelf, b, 0, HOUR)
     before = NOW - 2 * HOUR
     assert [str(full), *logs] == gone(plan(shelf, before=before))[:3]
 

@@ -102,7 +102,7 @@ def fields(draw: st.DrawFn, number: int) -> str:
 
     def item() -> str:
         kind = draw(st.sampled_from(["star", "one", "span", "span"]))
-        step = draw(st.sampled_from(["", "", "/1", "/2", "/5", "/13"]))
+        step = draw(st.sampled_from(["", "", "/1", "/2", "/5", "/7" if number in (3, 4) else "/13"]))
         if kind == "star":
             return "*" + step
         if kind == "one":
@@ -304,6 +304,12 @@ def test_jitter_is_a_share_of_what_was_allowed() -> None:
         ("* * * MON *", "bad month"),
         ("5-1 * * * *", "bad minute"),
         ("*/0 * * * *", "bad minute"),
+        ("*/61 * * * *", "steps of 61 in minutes"),
+        ("*/60 * * * *", "steps of 60 in minutes"),
+        ("0 5,*/24 * * *", "steps of 24 in hours"),
+        ("0 0 */32 * *", "steps of 32 in days"),
+        ("0 0 1 */13 *", "steps of 13 in months"),
+        ("0 0 * * */8", "steps of 8 in weekdays"),
         ("* * L * *", "does not know: L"),
         ("* * * * MON#2", "does not know: MON#2"),
         ("* * ? * *", "does not know: ?"),

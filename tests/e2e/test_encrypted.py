@@ -239,3 +239,35 @@ def test_rotated_rekeyed_and_given_another_key_it_is_the_same_database(vault: Va
     assert all(count > 0 for count in active["objects"].values())
     assert all(count == 0 for each in others for count in each["objects"].values())
     assert not [path for path in (vault.store / "tail").rglob("*.segment") if ".r2." not in path.name]
+
+
+def test_s99_a_key_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The printed placeholder: nothing says afterwards that the repository is encrypted, or that there is one."""
+    vault = Vault(tmp_path, "")
+    sql(tmp_path / "app.db", "PRAGMA journal_mode = wal", "CREATE TABLE t (x)")
+    placeholder = "your-256-bit-encryption-key"
+    before = leftovers(tmp_path)
+    refused = vault.run("replicate", "app.db", "store", "--once", key=placeholder)
+    left = leftovers(tmp_path)
+    plain = vault.run("replicate", "app.db", "store", "--once", key=None)
+
+    assert 2 == refused.code, refused.err
+    assert "BACKUP_ENCRYPTION_KEY is not a key" in refused.err
+    assert before == left
+    assert 0 == plain.code, plain.err
+
+
+@pytest.mark.parametrize(
+    "verb", [("check", "app.db", "store"), ("check", "--store", "store"), ("config", "show")]
+)
+def test_s99_a_key_that_is_refused_is_told_by_whoever_checks(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    """Before it matters; with 2, as where it matters."""
+    vault = Vault(tmp_path, "")
+    sql(tmp_path / "app.db", "PRAGMA journal_mode = wal", "CREATE TABLE t (x)")
+    (tmp_path / "replicator.yml").write_text("databases:\n  - {path: app.db, stores: [store]}\n")
+    done = vault.run(*verb, key="your-256-bit-encryption-key")
+    good = vault.run(*verb)
+
+    assert 2 == done.code, done.out + done.err
+    assert "BACKUP_ENCRYPTION_KEY is not a key" in done.out + done.err
+    assert 0 == good.code, good.out + good.err

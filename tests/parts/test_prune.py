@@ -30,6 +30,7 @@ from replicator.prune import Prune, Pruned, document
 from replicator.repository import Manifests, read_repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.store import Store
+from replicator.store.contract import PROBES
 from replicator.upkeep import FULL, INCREMENTAL, LOG
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
 from tests.support.promises import Made, Rules, backups_in, promised, unreferenced
@@ -271,7 +272,7 @@ def test_s73_the_newest_chain_stays_even_so(yard: Yard) -> None:
     newest = max(yard.past.backups.values(), key=lambda each: (each.parent is None, each.time))
 
     assert newest.backup_id in left
-    assert "make a full backup, and prune once more" in str(document(pruned)["note"])
+    assert "make a full backup that is read back, and prune once more" in str(document(pruned)["note"])
     tip = max(each for each in yard.past.digests if each.generation == newest.generation)
     assert yard.past.digests[tip] == yard.restored(tip)
 
@@ -294,6 +295,21 @@ def test_s104_where_room_is_short_the_oldest_go_first(yard: Yard) -> None:
 
 def newest_generation(past: Past) -> str:
     return max(past.backups.values(), key=lambda each: each.time).generation
+
+
+def test_s78_a_probe_that_was_left_is_cleared_away(yard: Yard) -> None:
+    """Of a process that was killed a day ago: no listing shows it. One that is in use stays, and a plan clears none."""
+    store = MemoryStore(wall=yard.clock.wall)
+    for name, data in yard.past.objects.items():
+        store.put(name, data)
+    store.put(f"{PROBES}00-clock", b"old")
+    yard.clock.advance(25 * HOUR)
+    store.put(f"{PROBES}01-clock", b"new")
+    yard.prune(store, dry=True)
+    assert 2 == len(list(store.list(PROBES)))
+    yard.prune(store)
+
+    assert [f"{PROBES}01-clock"] == [each.name for each in store.list(PROBES)]
 
 
 # --- the clock -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from replicator.core.errors import (
     UsageError,
 )
 from replicator.core.schedule import Schedule
-from replicator.core.schedule_file import DEFAULT_SCHEDULES, parse_schedules
+from replicator.core.schedule_file import DEFAULT_SCHEDULES, PRINTED, parse_schedules
 from replicator.core.times import format_time
 from replicator.requests import change_schedules
 from replicator.scheduler import RUNS_KEPT, Scheduler, kept_schedules
@@ -518,6 +518,7 @@ def test_a_run_by_hand_answers_no_time(tmp_path: Path) -> None:
     world = World(tmp_path, nightly())
     world.stores.errors["a"] = StoreUnavailable("the network went away")
     world.scheduler.run(world.scheduler.find("nightly"))
+    assert {"compress": None, "verify": None} == world.stores.arguments[0]
     world.let(minutes=20)
     world.stores.errors.clear()
     world.let(hours=1)
@@ -534,6 +535,15 @@ def test_several_are_made_together_or_not_at_all(tmp_path: Path) -> None:
         change_schedules(world.scheduler, {"do": "create", "schedule": entries})
 
     assert ["nightly"] == [each.name for each in world.scheduler.schedules]
+
+
+def test_s15_s16_the_printed_schedules_can_be_taken_from_a_file(tmp_path: Path) -> None:
+    """Those that are there without one have the same names: what is in the file counts."""
+    world = World(tmp_path, *DEFAULT_SCHEDULES)
+    found = change_schedules(world.scheduler, {"do": "create", "schedule": PRINTED, "replace": True})
+
+    assert ["daily-full-backup", "incremental-backup"] == [each["name"] for each in found["schedules"]]
+    assert [(30, True), (7, True)] == [(each["retentionDays"], each["byHand"]) for each in found["schedules"]]
 
 
 @pytest.mark.parametrize(

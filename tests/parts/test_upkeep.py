@@ -329,6 +329,19 @@ def test_s104_below_the_limit_a_full_by_hand_is_made(opened: Open) -> None:
         station.do(FULL)
 
 
+def test_x9_how_full_a_store_was_when_it_was_pruned_is_marked(opened: Open) -> None:
+    """With its limit, so that whoever asks is told before it is reached."""
+    station = opened()
+    changed(station)
+    used = sum(each.size for each in station.inner.list(""))
+    station.policy = Policy(max_bytes=2 * used)
+    station.do(PRUNE)
+    state = station.marks.snapshot().stores[station.store.url]
+
+    assert (2 * used, 0) == (state.limit, state.over)
+    assert 0 < state.used <= used
+
+
 # --- incrementals --------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import pytest
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
 from replicator.core.errors import ReplicatorError
+from replicator.core.retention_policy import Policy
 from replicator.core.schedule_file import DEFAULT_SCHEDULES
 from replicator.core.times import format_time
 from tests.parts.rig import SECONDS, Rig
@@ -201,6 +202,35 @@ def test_s45_a_store_that_is_away_is_told_to_who_asks(site: Site) -> None:
 
     assert 16 == found[f"file://{site.second}"]["exit_code"]
     assert found[f"file://{site.store}"]["backup"]
+
+
+def test_s45_a_schedule_that_is_run_by_hand_is_turned_away_as_a_backup_is(site: Site) -> None:
+    """By a store that is away, at once; whoever waits for it is a person."""
+    agent = site.with_two_stores()
+    agent.start()
+    try:
+        agent.wait_captured_and_shipped(SECONDS)
+        Path(site.second).rename(site.folder / "away")
+        Path(site.second).write_text("not a folder")
+        site.app.insert()
+        with pytest.raises(ReplicatorError):
+            agent.wait_captured_and_shipped(1.0)
+        asked = {"do": "run", "name": "incremental-backup"}
+        found = agent.ask(site.database, "schedule", asked)["stores"]
+    finally:
+        agent.stop(ship_seconds=0.0)
+
+    assert 16 == found[f"file://{site.second}"]["exit_code"]
+    assert found[f"file://{site.store}"]["backup"]
+
+
+def test_s104_a_schedule_that_is_run_by_hand_is_under_the_limit(site: Site) -> None:
+    """As a full by hand is."""
+    with site.agent(retention=Policy(max_bytes=1)) as agent:
+        agent.wait_captured_and_shipped(SECONDS)
+        site.app.insert()
+        with pytest.raises(ReplicatorError, match="may hold"):
+            agent.ask(site.database, "schedule", {"do": "run", "name": "daily-full-backup"})
 
 
 def test_where_every_store_fails_it_is_an_error(site: Site) -> None:

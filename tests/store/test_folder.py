@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from replicator.core.errors import (
     StoreUnavailable,
     UsageError,
 )
+from replicator.store import folder as folder_module
 from replicator.store import open_store
 from replicator.store.folder import FolderStore
 from tests.support.mounts import UNSHARE, needs_mount
@@ -173,11 +176,9 @@ def test_a_root_that_vanished_is_unavailable_and_not_made_again(store: FolderSto
 
 
 def test_a_folder_that_somebody_removed_is_made_again(store: FolderStore, root: Path) -> None:
-    """As long as the root is there, an emptied store is written to as ever, at the latest when asked again."""
+    """As long as the root is there, an emptied store is written to as ever."""
     store.put("a/b", b"x")
     shutil.rmtree(root / "a")
-    with pytest.raises(StoreUnavailable):
-        store.put("a/c", b"y")
     store.put("a/c", b"y")
 
     assert ["a/c"] == files_below(root)
@@ -481,3 +482,106 @@ def test_the_time_of_an_object_is_that_of_its_file(store: FolderStore, root: Pat
     for name in ("a", "c", "a/b/c"):
         with pytest.raises((ObjectNotFound, StoreUnavailable)):
             store.modified(name)
+
+
+# --- folders that are empty ----------------------------------------------------------------------------
+
+
+def test_s78_no_empty_folder_is_left_but_the_root(store: FolderStore, root: Path) -> None:
+    """Up to the nearest that holds something; the root stays, for it may be a mount."""
+    store.put("full/2025/01/28/a.full", b"a")
+    store.put("full/2025/02/01/b.full", b"b")
+    store.put("tail/x", b"x")
+    store.delete("full/2025/01/28/a.full")
+
+    assert ["full", "full/2025", "full/2025/02", "full/2025/02/01", "tail"] == folders_in(root)
+    store.delete("full/2025/02/01/b.full")
+    store.delete("tail/x")
+    assert [] == list(root.iterdir())
+    store.put("full/2025/01/28/a.full", b"a")
+    assert b"a" == store.get("full/2025/01/28/a.full")
+
+
+def folders_in(root: Path) -> list[str]:
+    return sorted(str(each.relative_to(root)) for each in root.rglob("*") if each.is_dir())
+
+
+@pytest.mark.parametrize(
+    ("way", "call"),
+    [
+        ("put", "make_folder"),
+        ("put", "publish_once"),
+        ("replace", "make_folder"),
+        ("replace", "replace_file"),
+    ],
+)
+def test_a_put_copes_with_a_folder_that_somebody_takes_away_just_then(
+    store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch, way: str, call: str
+) -> None:
+    """Another process deleted the last object in it: before it is written to, or while it is made."""
+    store.put("full/2025/a.full", b"a")
+    real = getattr(folder_module, call)
+    times = iter(range(3))
+
+    def in_between(*arguments: Any) -> Any:
+        if next(times, None) is None:
+            return real(*arguments)
+        if call == "make_folder":
+            real(*arguments)
+        FolderStore(str(root)).delete("full/2025/a.full")
+        return None if call == "make_folder" else real(*arguments)
+
+    if call == "make_folder":
+        store = FolderStore(str(root))
+    monkeypatch.setattr(folder_module, call, in_between)
+    getattr(store, way)("full/2025/b.full", b"b")
+
+    assert b"b" == store.get("full/2025/b.full")
+
+
+def test_puts_and_deletes_at_once_lose_nothing(root: Path) -> None:
+    """Of two processes in one folder, each of which empties it again and again. Threads are what it is about."""
+    one, other = FolderStore(str(root)), FolderStore(str(root))
+    failed: list[BaseException] = []
+
+    def work(store: FolderStore, name: str) -> None:
+        try:
+            for _ in range(300):
+                store.put(name, name.encode())
+                assert name.encode() == store.get(name)
+                store.delete(name)
+        except BaseException as exc:
+            failed.append(exc)
+
+    threads = [
+        threading.Thread(target=work, args=(store, f"full/2025/01/{number}.full"))
+        for number, store in enumerate((one, one, other))
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert [] == failed
+    assert [] == list(root.iterdir())
+
+
+def test_a_folder_that_was_made_anew_meanwhile_is_made_durable(
+    store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may be killed before it is; what we put into it has to stay."""
+    store.put("full/a", b"a")
+    made: list[str] = []
+    real = folder_module.make_folder
+    publish = folder_module.publish_once
+
+    def moved(path: str, data: bytes) -> None:
+        store.delete("full/a")
+        (root / "full").mkdir()
+        publish(path, data)
+
+    monkeypatch.setattr(folder_module, "publish_once", moved)
+    monkeypatch.setattr(folder_module, "make_folder", lambda path: [made.append(path), real(path)])
+    store.put("full/b", b"b")
+
+    assert [str(root / "full")] == made
