@@ -760,7 +760,7 @@ def test_the_child_that_reads_the_file_has_no_secrets(tmp_path: Path) -> None:
         patch.setattr(proof, "_CHILD", str(tmp_path / "child.py"))
         for name in (
             "BACKUP_S3_SECRET_KEY",
-            "BACKUP_ENCRYPTION_PASSPHRASE",
+            "BACKUP_ENCRYPTION_NEW_PASSPHRASE",
             "AWS_SECRET_ACCESS_KEY",
             "S3_SECRET_KEY",
         ):
