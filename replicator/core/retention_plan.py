@@ -93,9 +93,13 @@ def _older_packs(holdings: Holdings, sorting: Sorting, before: int | None) -> li
     ]
     if before is None or all(holdings.time(each) < before for each in backups):
         return []
-    needed = {pack for each in backups if holdings.time(each) >= before for pack in holdings.packs_of(each)}
+    later = [each for each in backups if holdings.time(each) >= before]
+    needed = {pack for each in later for pack in holdings.packs_of(each)}
     of_older = {pack for each in backups for pack in holdings.packs_of(each)} - needed
-    kept = [holdings.spelt[each] for each in holdings.packs if each.time < before]
+    # The name of a pack has whole seconds; its commit may be that of a backup, which is known better.
+    commits = {(each.generation, each.txid) for each in later}
+    older = [each for each in holdings.packs if each.time < before]
+    kept = [holdings.spelt[each] for each in older if (each.generation, each.txid) not in commits]
     kept = [name for name in kept if name in sorting.keep and name not in of_older]
     why = {
         True: "since fulls of a month share their packs: `backup full --anew` makes one that needs none of an earlier "

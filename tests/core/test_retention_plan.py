@@ -897,6 +897,14 @@ def test_s73_s74_packs_from_before_that_stay_are_named() -> None:
     assert () == plan(shelf).notes
 
 
+def test_a_pack_of_the_very_second_is_not_from_before() -> None:
+    """Its name has whole seconds; the backup that it was made for knows better."""
+    shelf, (g,) = shelf_with()
+    proved_at(shelf, g, 10, HOUR - SECOND // 2)
+
+    assert () == plan(shelf, before=NOW - HOUR + SECOND // 4).notes
+
+
 def test_the_newest_full_that_was_read_back_stays_however_old() -> None:
     """Alone, if it is older than fulls are kept: what was written since may be broken."""
     shelf, (g,) = shelf_with()
