@@ -74,6 +74,8 @@ class Archive:
         self._stopped = stopped
         self._logs: list[LogName] = []
         self._read: tuple[LogName, set[bytes]] | None = None
+        # Where a hole ends that was told already: the newest segment is looked at again when it is taken.
+        self._told: set[tuple[GenerationId, int]] = set()
 
     def run(self, running: GenerationId, cuts: set[int]) -> Archived:
         """Take over what lies in the tail. *cuts*: positions of backups, where a log shall end, so that who begins
@@ -90,13 +92,15 @@ class Archive:
                 tails.setdefault(name.generation, []).append(name)
         for generation, segments in tails.items():
             taken = segments[:-1] if generation == running else segments
-            if taken:
-                self._take(generation, taken, cuts, done)
+            reached = self._take(generation, taken, cuts, done)
+            if generation == running:
+                self._look_for_hole(reached, generation, segments[-1].txid_first, done)
         return done
 
     def _take(
         self, generation: GenerationId, segments: list[SegmentName], cuts: set[int], done: Archived
-    ) -> None:
+    ) -> int | None:
+        """Returns up to where the transactions lead; None: unknown."""
         ready = _Open()
         digest: bytes | None = None
         reached = max((each.txid_last for each in self._logs if each.generation == generation), default=None)
@@ -116,7 +120,7 @@ class Archive:
                 reached = None
                 continue
             for header, unit, own in units:
-                self._look_for_hole(reached, header, done)
+                self._look_for_hole(reached, generation, header.txid_first, done)
                 reached = header.txid_last if header.commits else header.txid_first - 1
                 if ready.units and not _goes_on(ready.units[-1][0], header):
                     self._close(ready, done)  # a hole, which ends at a full backup
@@ -130,20 +134,24 @@ class Archive:
                 self._clear(ready, done)
         self._close(ready, done)
         self._clear(ready, done)
+        return reached
 
-    def _look_for_hole(self, reached: int | None, header: UnitHeader, done: Archived) -> None:
+    def _look_for_hole(
+        self, reached: int | None, generation: GenerationId, txid_first: int, done: Archived
+    ) -> None:
         """A store that was away for long has one, which ends where a full stands. *reached*: None: unknown."""
-        if reached is None or header.txid_first <= reached + 1:
+        if reached is None or txid_first <= reached + 1 or (generation, txid_first) in self._told:
             return
         stands = {
             name.txid
             for prefix in (FULL, INCREMENTAL)
             for each in self._store.list(prefix)
             if isinstance(name := parse_name(each.name), FullName | IncrementalName)
-            and name.generation == header.generation
+            and name.generation == generation
         }
-        if header.txid_first - 1 not in stands:
-            done.missing.append((reached + 1, header.txid_first - 1))
+        if txid_first - 1 not in stands:
+            self._told.add((generation, txid_first))
+            done.missing.append((reached + 1, txid_first - 1))
 
     def _content(self, segment: SegmentName) -> bytes | None:
         """None where there is none, since a listing lags behind, and of a fence, which stays."""

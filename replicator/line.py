@@ -93,6 +93,7 @@ class Line:
         self._marks = marks
         self._clock = clock
         self._full_at = f"full backup to {store.url}"
+        self._upkeep_at = f"backups, logs and pruning of {store.url}"
         self._ship_not_before = self._backup_not_before = float("-inf")
         self._ship_task = Task(f"ship {store.url}", self._ship_step)
         self._backup_task = Task(f"backup {store.url}", self._backup_step)
@@ -187,6 +188,8 @@ class Line:
             return None
         if now < self._ship_not_before:
             return self._ship_not_before - now
+        if self.ship.asks_anew:
+            self._store.publish_anew()
         try:
             delay = self.ship.step(now)
         except Interrupted:
@@ -232,20 +235,25 @@ class Line:
             self._ours.give_up(exc)
             return None
         except ReplicatorError as exc:
-            return None if self._ours.finished() else self._failed(exc)
+            return None if self._ours.finished() else self._failed(exc, needed=needed)
         except Exception as exc:
             self._surprised(self._full_at, exc)
             return self._again_in(SURPRISED_SECONDS)
+        self._marks.well(self._upkeep_at)
         if needed:
             self._tell_of_full(None)
         if needed or self.ship.asks_anew:
             self.wake()
         return delay
 
-    def _failed(self, exc: ReplicatorError) -> float:
-        log.error("full.failed", extra={"store": self._store.url, "error": str(exc), "hint": exc.hint})
-        self._tell_of_full(exc)
-        self._full_trouble = exc
+    def _failed(self, exc: ReplicatorError, *, needed: bool) -> float:
+        """*needed*: it was the full without which nothing of the generation can be restored. What goes wrong beside
+        shipping stays told until it goes right: shipping would wipe it away."""
+        event = "full.failed" if needed else "upkeep.failed"
+        log.error(event, extra={"store": self._store.url, "error": str(exc), "hint": exc.hint})
+        self._tell(self._full_at if needed else self._upkeep_at, exc)
+        if needed:
+            self._full_trouble = exc
         if isinstance(exc, StoreError):
             self._upkeep.turn_away(exc)  # else whoever asked by hand would wait for as long as it fails
         return self._again_in(BACKUP_RETRY_SECONDS)

@@ -58,12 +58,14 @@ class RunningGeneration:
 @dataclass(frozen=True, slots=True)
 class StoreMemory:
     """What we last knew of a store, written lazily: the store itself is asked at start. ``shipped``: what it had
-    acknowledged; one that knows less was rolled back. ``rolled_back``: when (µs) that was found, and what."""
+    acknowledged; one that knows less was rolled back. ``rolled_back``: when (µs) that was found, and what.
+    ``wants_full``: something there is lost or damaged, and only with another full do restore points begin again."""
 
     full: tuple[GenerationId, int] | None = None
     lapsed: bool = False
     shipped: tuple[GenerationId, int] | None = None
     rolled_back: tuple[int, str] | None = None
+    wants_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,7 @@ class StateFolder:
             lapsed=bool(loaded.get("lapsed")),
             shipped=_point(loaded.get("shipped")),
             rolled_back=_told(loaded.get("rolled_back")),
+            wants_full=bool(loaded.get("wants_full")),
         )
 
     def save_store(self, url: str, memory: StoreMemory) -> None:

@@ -141,7 +141,7 @@ class Upkeep:
     @property
     def has_work(self) -> bool:
         """Whether there is something to do, or a time to be set for it, that nobody has looked at yet."""
-        return bool(self._jobs) or self._log_unset
+        return bool(self._jobs) or self._log_unset or self._ship.memory.wants_full
 
     @property
     def _log_unset(self) -> bool:
@@ -154,6 +154,9 @@ class Upkeep:
         if self._ship.needs_full:
             self._full(capture)
             return 0.0
+        if self._ship.memory.wants_full:
+            self._renew(capture)
+            return 0.0
         if (job := self._next()) is not None:
             self._do(job, capture)
             return 0.0
@@ -162,6 +165,13 @@ class Upkeep:
         if self._log_due is not None and now >= self._log_due:
             self._archive_in_time(now)
         return max(0.0, self._log_due - now) if self._log_due is not None else None
+
+    def _renew(self, capture: Capture) -> None:
+        """A full that stands at the newest commit, and is whole, will do."""
+        capture.capture_now()
+        if self._makers.full.standing(capture) is None:
+            self._full(capture)
+        self._ship.memory.want_full(False)
 
     def _do(self, job: Job, capture: Capture) -> None:
         arguments = job.arguments
@@ -362,7 +372,7 @@ class Upkeep:
             self._marks.error(error)
         if not damaged.keys() <= self._damaged:
             log.error("segment.damaged", extra={"store": self._store.url, "key": ", ".join(damaged)})
-            self.ask(Job(FULL, {"schedule": None}))
+            self._ship.memory.want_full()
         self._damaged = set(damaged)
 
     def _tell_of_missing(self, missing: Sequence[tuple[int, int]]) -> None:
@@ -371,7 +381,6 @@ class Upkeep:
             self._ship.memory.rolled_back(
                 f"transactions {holes}, which it had acknowledged, are not there any more"
             )
-            self.ask(Job(FULL, {"schedule": None}))
 
 
 def _is_same(one: Job, other: Job) -> bool:

@@ -19,16 +19,15 @@ from replicator.core.errors import (
     ConfigError,
     OwnershipLost,
     ReplicatorError,
-    StoreError,
     TargetUnreachable,
     UsageError,
 )
-from replicator.core.names import FULL, BackupName, FullName
+from replicator.core.names import BackupName, FullName
 from replicator.core.position import TXID_MAX, GenerationId, Position, parse_generation, parse_txid
 from replicator.core.times import MICROS_MAX, MICROS_MIN, Micros, format_time, parse_time
 from replicator.key_change import KeyHolders
 from replicator.keys import KeySource, unlocked
-from replicator.repository import Repository, newest_point, window
+from replicator.repository import Repository, newest_point, read_repository, window
 from replicator.restore import Chosen, Target, choose
 from replicator.slots import readable_record_in
 from replicator.state import default_state_folder, repository_of
@@ -103,6 +102,11 @@ class _Places:
         return store
 
 
+def own_store(url: str, database: DatabaseConfig) -> SealedStore:
+    """One of the stores of *database*. Raises OwnershipLost where another's repository lies there."""
+    return _Places(database.stores, database.state_folder, database).open(url)
+
+
 def _places_of(source: str, config_path: str | None) -> _Places | None:
     """None where SOURCE is a store."""
     if not source or "://" in source:
@@ -119,10 +123,10 @@ def _places_of(source: str, config_path: str | None) -> _Places | None:
 
 def find_store(source: str, config_path: str | None) -> SealedStore:
     """The store that SOURCE means: a URL; or a database that the configuration knows or that an agent replicates, of
-    whose stores the first that answers and has it; or else a folder."""
+    whose stores the one that leads furthest; or else a folder."""
     places = _places_of(source, config_path)
     if places is not None:
-        return _first_of(places)
+        return _furthest_of(places)
     if source and "://" not in source and os.path.isfile(source):
         raise UsageError(
             f"{source} is a file, and no agent is known to replicate it",
@@ -131,17 +135,30 @@ def find_store(source: str, config_path: str | None) -> SealedStore:
     return opened(source)
 
 
-def _first_of(places: _Places) -> SealedStore:
-    for url in places.urls[:-1]:
+def _furthest_of(places: _Places) -> SealedStore:
+    """The one whose newest restore point is the newest; of the same the first. One that was put back from an old copy,
+    or has a hole, is behind, whatever is said of it."""
+    if len(places.urls) == 1:
+        return places.open(places.urls[0])
+    best: tuple[tuple[int, int], SealedStore] | None = None
+    failed: ReplicatorError | None = None
+    for url in places.urls:
         try:
             store = places.open(url)
-            if next(iter(store.plain.list(FULL)), None) is not None:
-                return store
-            reason = "it has no full backup"
-        except (StoreError, OwnershipLost) as exc:
-            reason = str(exc)
-        log.warning("store.passed-over", extra={"store": shown_url(url), "reason": reason})
-    return places.open(places.urls[-1])
+            repository = read_repository(store)
+            at = choose(repository, Target()).point.position
+        except ReplicatorError as exc:
+            failed = failed or exc
+            log.warning("store.passed-over", extra={"store": shown_url(url), "reason": str(exc)})
+            continue
+        order = [each.generation for each in repository.catalogue.generations].index(at.generation)
+        reached = (repository.catalogue.generations[order].began, at.txid)
+        if best is None or reached > best[0]:
+            best = reached, store
+    if best is not None:
+        return best[1]
+    assert failed is not None
+    raise failed
 
 
 def find_stores(source: str, config_path: str | None) -> list[Callable[[], SealedStore]]:

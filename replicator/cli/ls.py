@@ -124,11 +124,11 @@ def _list_databases(screen: Screen, config: str | None) -> None:
     rows = [("NAME", "DATABASE", "STORE", "OLDEST", "NEWEST")]
     for database in asked.needed_configuration(config).databases:
         for url in database.stores:
-            store = asked.opened(url, database)
+            place = asked.opened(url, database).url
             window: dict[str, Any] | None = None
             problem: str | None = None
             try:
-                window = window_of(read_repository(store))
+                window = window_of(read_repository(asked.own_store(url, database)))
                 problem = None if window else "nothing can be restored yet"
             except ReplicatorError as exc:
                 problem = str(exc)
@@ -138,7 +138,7 @@ def _list_databases(screen: Screen, config: str | None) -> None:
                         "kind": "replicator-database",
                         "name": database.name,
                         "database": database.path,
-                        "store": store.url,
+                        "store": place,
                         "window": window,
                         "problem": problem,
                     }
@@ -149,7 +149,7 @@ def _list_databases(screen: Screen, config: str | None) -> None:
                     if window
                     else ("-", problem)
                 )
-                rows.append((database.name, database.path, store.url, ends[0], ends[1] or ""))
+                rows.append((database.name, database.path, place, ends[0], ends[1] or ""))
     if not screen.json:
         for line in columns(rows):
             screen.result(line)

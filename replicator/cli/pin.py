@@ -54,7 +54,7 @@ def _tell(ctx: click.Context, source: str, backup: str, config: str | None, *, p
     codes: list[int] = []
     for url in database.stores:
         try:
-            _pin(screen, asked.opened(url, database), backup, pinned=pinned)
+            _pin(screen, asked.own_store(url, database), backup, pinned=pinned)
             codes.append(0)
         except ReplicatorError as exc:
             if len(database.stores) == 1:

@@ -143,7 +143,7 @@ def _pruner(screen: Screen, store: SealedStore, database: DatabaseConfig) -> pru
 
 def _plan(screen: Screen, url: str, database: DatabaseConfig, before: int | None) -> dict[str, Any]:
     try:
-        store = asked.opened(url, database)
+        store = asked.own_store(url, database)
         return pruning.document(_pruner(screen, store, database).run(before=before, dry=True))
     except ReplicatorError as exc:
         return _failure(exc)

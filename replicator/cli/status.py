@@ -212,11 +212,11 @@ def _ask_the_stores(stores: list[dict[str, Any]], database: DatabaseConfig) -> d
 
 
 def _window(url: str, database: DatabaseConfig) -> dict[str, Any] | None:
-    return window_of(read_repository(asked.opened(url, database)))
+    return window_of(read_repository(asked.own_store(url, database)))
 
 
 def _writer(url: str, database: DatabaseConfig) -> dict[str, Any] | None:
-    lease = newest_lease(asked.opened(url, database))
+    lease = newest_lease(asked.own_store(url, database))
     if lease is None:
         return None
     return {

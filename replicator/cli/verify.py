@@ -22,6 +22,7 @@ from replicator.core.errors import Interrupted, KeyRefused, ReplicatorError, Usa
 from replicator.core.names import REPOSITORY, KeyName, LeaseName, parse_name
 from replicator.core.times import format_time
 from replicator.enlist import newest_lease
+from replicator.files import read_json
 from replicator.keys import HeldKeys
 from replicator.repository import Repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
@@ -134,7 +135,7 @@ class _Looking:
 
 def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Looking) -> int:
     """Look, put back, look again; what is hurt then stays so."""
-    store = asked.opened(url, database)
+    store = asked.own_store(url, database)
     place = store.url
     try:
         report = looking.at(store)[1]
@@ -144,8 +145,8 @@ def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Lookin
         for each in report.found:
             screen.say(f"hurt: {each.name}: {each.fault}")
     except KeyRefused as exc:
-        # Of what opens the rest the agent has its own.
-        names = [str(name) for name in slots_in(store.plain)]
+        # Of what opens the rest the agent has its own, also where no slot is left.
+        names = [str(name) for name in slots_in(store.plain)] or _kept_slot(database)
         screen.say(f"not opened: {exc}")
     if not agent_runs(database):
         identified = _identify(database, url, names)
@@ -167,7 +168,13 @@ def _repair(screen: Screen, database: DatabaseConfig, url: str, looking: _Lookin
         screen.say(f"left as it is: {name}: {reason}")
     if found["full"]:
         screen.say(f"a full backup was made: {found['full']}")
-    return _tell(screen, *looking.at(asked.opened(url, database)))
+    return _tell(screen, *looking.at(asked.own_store(url, database)))
+
+
+def _kept_slot(database: DatabaseConfig) -> list[str]:
+    kept = read_json(StateFolder(database.state_folder).keys_path)
+    number = kept.get("number") if kept is not None else None
+    return [str(KeyName(number))] if isinstance(number, int) else []
 
 
 def _identify(database: DatabaseConfig, url: str, names: Sequence[str]) -> list[str]:

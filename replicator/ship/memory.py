@@ -46,6 +46,17 @@ class Memory:
         if self._clock.now() - self._saved_at >= SAVE_SECONDS:
             self.save()
 
+    @property
+    def wants_full(self) -> bool:
+        """Until one is made, over a restart as well."""
+        return self._kept.wants_full
+
+    def want_full(self, wanted: bool = True) -> None:
+        if self._kept.wants_full != wanted:
+            self._kept = replace(self._kept, wants_full=wanted)
+            self._changed = True
+            self.save()
+
     def keep(self, full: tuple[GenerationId, int] | None, *, lapsed: bool) -> None:
         """For the next start, which would find it out by itself, at more cost."""
         self._kept = replace(self._kept, full=full, lapsed=lapsed)
@@ -90,7 +101,7 @@ class Memory:
     def rolled_back(self, what: str) -> None:
         """The store lost what it had acknowledged."""
         wall, message = self._clock.wall(), f"{self._store.url} was rolled back: {what}"
-        self._kept = replace(self._kept, rolled_back=(wall, message))
+        self._kept = replace(self._kept, rolled_back=(wall, message), wants_full=True)
         self._changed = True
         hint = "who has access to it, and was it restored from a copy? what is still here is shipped again"
         log.error("store.rolled-back", extra={"store": self._store.url, "error": message, "hint": hint})

@@ -310,6 +310,10 @@ class SealedStore:
             hint="is a newer slot missing or damaged in keys/, or this object from another repository?",
         )
 
+    def publish_anew(self) -> None:
+        """With the next object: the store may have been emptied, and its slots with it."""
+        self._published = 0
+
     def _publish(self, ring: KeyRing) -> None:
         """The slot goes before anything that cannot be opened without it."""
         slot = self._keys.slot()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replicator.agent import Agent
+from replicator.core.errors import StoreDenied
 from replicator.core.names import FULL, TAIL
+from replicator.keys import KeySource, unlocked
 from replicator.marks import StoreState
+from replicator.repository import read_repository
+from replicator.store import connect
 from tests.parts.rig import SECONDS, Rig
 from tests.support.app import App
 
@@ -27,13 +33,11 @@ class Site(Rig):
         (state,) = agent.status()[self.database].stores.values()
         return state
 
-    def log(self, agent: Agent) -> dict[str, Any]:
+    def log(self, agent: Agent) -> None:
         """Time for a log; and all that follows from it."""
-        (outcome,) = agent.ask(self.database, "backup", {"type": "log"})["stores"].values()
+        agent.ask(self.database, "backup", {"type": "log"})
         agent.wait_captured_and_shipped(SECONDS)
-        (outcome_of_full,) = agent.ask(self.database, "backup", {"type": "full"})["stores"].values()
-        assert "error" not in outcome_of_full
-        return outcome  # type: ignore[no-any-return]
+        agent.ask(self.database, "backup", {"type": "log"})
 
     def commit(self, agent: Agent, count: int) -> None:
         """Each in a segment of its own."""
@@ -106,6 +110,72 @@ def test_it_is_told_after_a_restart_as_well(site: Site) -> None:
     assert "it had acknowledged transaction 0000000000000007 and knows 0000000000000003" in told
     assert told == again
     site.assert_equal()
+
+
+def test_a_hole_before_the_newest_segment_is_found(site: Site) -> None:
+    """That one stays where it is, and nothing else may be left in the tail."""
+    with site.agent() as agent:
+        site.commit(agent, 3)
+        site.keep_copy()
+        site.commit(agent, 3)
+        site.log(agent)
+        site.put_copy_back()
+        site.commit(agent, 1)
+        site.log(agent)
+        told = site.state(agent).rolled_back
+
+    assert "0000000000000004 to 0000000000000006" in told
+    site.assert_equal()
+
+
+def test_a_full_that_is_wanted_is_made_by_the_next_agent_if_it_failed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told meanwhile, also while shipping goes well."""
+    monkeypatch.setattr("replicator.line.BACKUP_RETRY_SECONDS", 3600.0)
+    with site.agent() as agent:
+        site.commit(agent, 3)
+        site.keep_copy()
+        site.commit(agent, 4)
+        site.put_copy_back()
+        site.commit(agent, 3)
+        with monkeypatch.context() as failing:
+            failing.setattr("replicator.backup.full.FullBackup.run", refused)
+            with suppress(StoreDenied):  # whoever asks then is told so
+                site.log(agent)
+            site.commit(agent, 2)
+            errors = [each.message for each in agent.status()[site.database].errors]
+    assert "not today" in errors
+    assert 1 == len(site.repository().catalogue.generations[-1].fulls)
+    with site.agent() as agent:
+        while len(site.repository().catalogue.generations[-1].fulls) < 2:
+            assert not agent.wait(0.02)
+    site.assert_equal()
+
+
+def refused(*_: Any, **__: Any) -> None:
+    raise StoreDenied("not today")
+
+
+def test_slots_are_put_again_where_a_store_was_emptied(tmp_path: Path) -> None:
+    """Without them nobody could open what it has again."""
+    site = Site(tmp_path)
+    key = KeySource({"BACKUP_ENCRYPTION_KEY": secrets.token_hex(32)})
+    site.copy.mkdir()
+    try:
+        with site.agent(encryption=key) as agent:
+            site.commit(agent, 2)
+            slots = sorted(Path(site.store, "keys").iterdir())
+            site.put_copy_back()
+            site.commit(agent, 1)
+            site.log(agent)
+            site.commit(agent, 1)
+
+        assert slots == sorted(Path(site.store, "keys").iterdir())
+        store = unlocked(connect(site.store), key)
+        assert read_repository(store).catalogue.generations[-1].fulls
+    finally:
+        site.app.kill()
 
 
 def test_a_hole_that_ends_at_a_full_is_none(site: Site) -> None:
