@@ -21,6 +21,7 @@ from replicator.core.errors import (
     SourceGone,
 )
 from replicator.introduction import Introduction
+from replicator.jobs import PRUNE, Job
 from replicator.key_change import KeyHolders
 from replicator.keys import HeldKeys
 from replicator.line import Line, Ours
@@ -36,7 +37,6 @@ from replicator.status import StatusFile
 from replicator.store import connect, open_store, require_apart
 from replicator.store.sealed import SealedStore
 from replicator.unused_keys import destroy_unused
-from replicator.upkeep import PRUNE, Job
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from replicator.core.position import Position
 from replicator.core.retention_policy import Policy
 from replicator.enlist import base_checksum_of, newest_in, read_manifest
 from replicator.fence import fence
+from replicator.jobs import Job
 from replicator.keys import HeldKeys
 from replicator.loop import Loop, Task
 from replicator.marks import LastError, Marks
@@ -38,7 +39,7 @@ from replicator.spool import Place, Spool
 from replicator.state import StateFolder
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
-from replicator.upkeep import Job, Makers, Upkeep
+from replicator.upkeep import Makers, Upkeep
 from replicator.verify import Repair
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class Line:
         if self._ours.finished() or self._ours.failed():
             job.done.set_exception(Interrupted("the agent is stopping"))
             return
-        self._upkeep.ask(job)
+        self._upkeep.jobs.ask(job)
         self._loop.wake(self._backup_task)
 
     def wake(self) -> None:
@@ -163,7 +164,7 @@ class Line:
         return (self.ship.trouble or self._full_trouble or self._silent) is not None
 
     def close(self) -> None:
-        self._upkeep.abandon(Interrupted("the agent is stopping"))
+        self._upkeep.jobs.abandon(Interrupted("the agent is stopping"))
         self.ship.close()
 
     def _reserve(self, moment: Moment) -> None:
@@ -213,13 +214,13 @@ class Line:
 
     def _backup_step(self, now: float) -> float | None:
         if self._ours.finished() or self._ours.failed():
-            self._upkeep.abandon(Interrupted("the agent is stopping"))
+            self._upkeep.jobs.abandon(Interrupted("the agent is stopping"))
             return None
         capture = self._ours.capture()
         if capture is None or not self.ship.has_place:
             trouble = self.ship.trouble or (None if self.ship.has_place else self._silent)
             if trouble is not None:
-                self._upkeep.turn_away(trouble)
+                self._upkeep.jobs.turn_away(trouble)
             return None  # woken when the store has answered, and the database is followed
         if now < self._backup_not_before:
             return self._backup_not_before - now
@@ -255,7 +256,7 @@ class Line:
         if needed:
             self._full_trouble = exc
         if isinstance(exc, StoreError):
-            self._upkeep.turn_away(exc)  # else whoever asked by hand would wait for as long as it fails
+            self._upkeep.jobs.turn_away(exc)  # else whoever asked by hand would wait for as long as it fails
         return self._again_in(BACKUP_RETRY_SECONDS)
 
     def _again_in(self, seconds: float) -> float:

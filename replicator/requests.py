@@ -13,8 +13,8 @@ from replicator.core.errors import ReplicatorError, SourceGone, UsageError
 from replicator.core.schedule_file import parse_schedules, schedule_document
 from replicator.core.times import MICROS_MAX, MICROS_MIN
 from replicator.follower import Follower
+from replicator.jobs import FULL, FULL_ANEW, INCREMENTAL, LOG, PRUNE, REPAIR
 from replicator.scheduler import Scheduler
-from replicator.upkeep import FULL, FULL_ANEW, INCREMENTAL, LOG, PRUNE, REPAIR
 
 # How often whoever waits is told that it goes on; a client that has gone is found out by it.
 TELL_SECONDS = 5.0

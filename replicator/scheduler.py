@@ -32,7 +32,7 @@ from replicator.core.schedule import Schedule, is_missed, last_due, next_run, wi
 from replicator.core.schedule_file import parse_schedules, schedule_document
 from replicator.core.times import MICROS_MAX, MICROS_MIN, format_time
 from replicator.files import make_folder, mapped_errors, read_json, replace_file
-from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
+from replicator.jobs import FULL, INCREMENTAL, LOG, PRUNE
 
 log = logging.getLogger(__name__)
 

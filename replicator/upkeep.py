@@ -5,14 +5,9 @@ One thing at a time, in the order it was asked for. A full backup that the store
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from replicator.archive import Archive
@@ -20,7 +15,13 @@ from replicator.backup import AS_USUAL, ContentDiffers, FullBackup, IncrementalB
 from replicator.capture import Capture, ContinuityLost
 from replicator.catalogue import CatalogueFile
 from replicator.clock import Clock
-from replicator.core.errors import Interrupted, KeyRefused, ObjectCorrupt, OwnershipLost, ReplicatorError
+from replicator.core.errors import (
+    Interrupted,
+    KeyRefused,
+    ObjectCorrupt,
+    OwnershipLost,
+    ReplicatorError,
+)
 from replicator.core.full import Manifest
 from replicator.core.incremental import Incremental
 from replicator.core.names import METADATA
@@ -28,6 +29,7 @@ from replicator.core.position import Position
 from replicator.core.quantities import format_size
 from replicator.core.retention_policy import Policy
 from replicator.enlist import newest_backup, newest_lease
+from replicator.jobs import FULL, INCREMENTAL, LOG, PRUNE, REPAIR, Job, Jobs
 from replicator.marks import LastError, Marks
 from replicator.prune import Prune, document
 from replicator.ship import Ship
@@ -37,29 +39,8 @@ from replicator.verify import Repair, is_carrier
 
 log = logging.getLogger(__name__)
 
-FULL, INCREMENTAL, LOG, PRUNE, REPAIR = "full", "incremental", "log", "prune", "repair"
-# What a full is asked for as that shall refer to no pack of an earlier one.
-FULL_ANEW = "full-anew"
 # A log that could not be made is tried again when some more would go into it, but not too soon.
 LOG_RETRY_SECONDS = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """Something to do once. ``done`` gets the outcome, a JSON object, or the error. Of ``arguments``, only what nobody
-    waits for has a ``schedule``: its name, or None where we ask for it ourselves."""
-
-    kind: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    done: Future[dict[str, Any]] = field(default_factory=Future)
-
-    def end(self, outcome: dict[str, Any] | ReplicatorError) -> None:
-        """Who says it first counts: at a stop nobody waits for a store that does not answer."""
-        with contextlib.suppress(InvalidStateError):
-            if isinstance(outcome, ReplicatorError):
-                self.done.set_exception(outcome)
-            else:
-                self.done.set_result(outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,48 +81,17 @@ class Upkeep:
         self._confirm = confirm
         self._log_seconds = log_seconds
         self._policy = policy
-        self._lock = threading.Lock()
-        self._jobs: deque[Job] = deque()
-        self._doing: Job | None = None
+        self.jobs = Jobs()
         self._cuts: set[int] = set()
         # What an earlier run left in the tail is taken over, too.
         self._log_due: float | None = clock.now() + log_seconds
         self._archived = 0
         self._damaged: set[str] = set()
 
-    def ask(self, job: Job) -> None:
-        """From any thread; whoever asks wakes the task. What waits already is not done twice: a store that was away for
-        days has made a schedule's runs wait, and one will do."""
-        with self._lock:
-            same = next((each for each in self._jobs if _is_same(each, job)), None)
-            if same is None:
-                self._jobs.append(job)
-        if same is not None:
-            same.done.add_done_callback(partial(_pass_on, job.done))
-
-    def abandon(self, error: ReplicatorError) -> None:
-        """Nothing is done any more; whoever waits is told so."""
-        if (doing := self._doing) is not None:
-            doing.end(error)
-        while (job := self._next()) is not None:
-            job.end(error)
-
-    def turn_away(self, error: ReplicatorError) -> None:
-        """The store fails: who asks by hand is told so at once; what a schedule asked for waits until it is back."""
-        with self._lock:
-            refused = [each for each in self._jobs if "schedule" not in each.arguments]
-            self._jobs = deque(each for each in self._jobs if each not in refused)
-        for job in refused:
-            job.end(error)
-
-    def _next(self) -> Job | None:
-        with self._lock:
-            return self._jobs.popleft() if self._jobs else None
-
     @property
     def has_work(self) -> bool:
         """Whether there is something to do, or a time to be set for it, that nobody has looked at yet."""
-        return bool(self._jobs) or self._log_unset or self._ship.memory.wants_full
+        return bool(self.jobs) or self._log_unset or self._ship.memory.wants_full
 
     @property
     def _log_unset(self) -> bool:
@@ -157,7 +107,7 @@ class Upkeep:
         if self._ship.memory.wants_full:
             self._renew(capture)
             return 0.0
-        if (job := self._next()) is not None:
+        if (job := self.jobs.next()) is not None:
             self._do(job, capture)
             return 0.0
         if self._log_unset:
@@ -182,7 +132,7 @@ class Upkeep:
             PRUNE: lambda: self._prune(arguments),
             REPAIR: lambda: self._repair(capture, arguments["names"], identified),
         }
-        self._doing = job
+        self.jobs.doing = job
         identified: list[str] = []
         try:
             if job.kind == REPAIR:
@@ -204,7 +154,7 @@ class Upkeep:
             job.end(ReplicatorError(f"internal error: {type(exc).__name__}"))
             raise
         finally:
-            self._doing = None
+            self.jobs.doing = None
 
     # --- what is done ----------------------------------------------------------------------------------
 
@@ -381,18 +331,6 @@ class Upkeep:
             self._ship.memory.rolled_back(
                 f"transactions {holes}, which it had acknowledged, are not there any more"
             )
-
-
-def _is_same(one: Job, other: Job) -> bool:
-    return (one.kind, one.arguments) == (other.kind, other.arguments)
-
-
-def _pass_on(to: Future[dict[str, Any]], done: Future[dict[str, Any]]) -> None:
-    error = done.exception()
-    if error is not None:
-        to.set_exception(error)
-    else:
-        to.set_result(done.result())
 
 
 def _making(arguments: Mapping[str, Any]) -> Making:

@@ -43,6 +43,7 @@ LAYER_OF_HEAD = {
             "control",
             "follower",
             "introduction",
+            "jobs",
             "line",
             "loop",
             "config",

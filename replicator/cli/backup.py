@@ -12,7 +12,7 @@ from replicator.cli.screen import Screen, screen_of, size_text
 from replicator.cli.through import tell_failure, through_agent, told_of_all
 from replicator.config import DatabaseConfig
 from replicator.core.errors import UsageError
-from replicator.upkeep import FULL, FULL_ANEW, INCREMENTAL, LOG
+from replicator.jobs import FULL, FULL_ANEW, INCREMENTAL, LOG
 
 
 @click.command("backup", cls=Verb)

@@ -26,11 +26,11 @@ from replicator.core.names import (
     split_revision,
 )
 from replicator.core.retention_policy import Policy
+from replicator.jobs import FULL, INCREMENTAL, PRUNE, REPAIR
 from replicator.key_change import KeyHolders, rotate
 from replicator.rekey import rekey
 from replicator.repository import Manifests
 from replicator.store.sealed import SealedStore
-from replicator.upkeep import FULL, INCREMENTAL, PRUNE, REPAIR
 from tests.support.clinic import SOURCES, Clinic
 
 Made = Callable[[str], Clinic]

@@ -26,12 +26,12 @@ from replicator.core.position import Position
 from replicator.core.records import DAMAGED, PINNED, EventRecord, encode_record
 from replicator.core.retention_policy import Policy
 from replicator.core.times import MICROS_PER_SECOND
+from replicator.jobs import FULL, INCREMENTAL, LOG
 from replicator.prune import Prune, Pruned, document
 from replicator.repository import Manifests, read_repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.store import Store
 from replicator.store.contract import PROBES
-from replicator.upkeep import FULL, INCREMENTAL, LOG
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
 from tests.support.promises import Made, Rules, backups_in, promised, unreferenced
 from tests.support.station import Station

@@ -35,8 +35,8 @@ from replicator.core.records import (
     decode_repository,
     encode_record,
 )
+from replicator.jobs import REPAIR
 from replicator.store.sealed import SealedStore
-from replicator.upkeep import REPAIR
 from tests.support.clinic import DAMAGES, SOURCES, Clinic
 from tests.support.memory_store import MemoryStore
 

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +140,12 @@ def test_a_full_that_is_wanted_is_made_by_the_next_agent_if_it_failed(
         site.commit(agent, 3)
         with monkeypatch.context() as failing:
             failing.setattr("replicator.backup.full.FullBackup.run", refused)
-            with suppress(StoreDenied):  # whoever asks then is told so
-                site.log(agent)
+            agent.ask(site.database, "backup", {"type": "log"})
+            while not agent.status()[site.database].errors:
+                assert not agent.wait(0.02)
             site.commit(agent, 2)
-            errors = [each.message for each in agent.status()[site.database].errors]
-    assert "not today" in errors
+            errors = {each.where: each.message for each in agent.status()[site.database].errors}
+    assert "not today" == errors[f"backups, logs and pruning of file://{site.store}"]
     assert 1 == len(site.repository().catalogue.generations[-1].fulls)
     with site.agent() as agent:
         while len(site.repository().catalogue.generations[-1].fulls) < 2:

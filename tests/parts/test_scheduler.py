@@ -27,9 +27,9 @@ from replicator.core.errors import (
 from replicator.core.schedule import Schedule
 from replicator.core.schedule_file import DEFAULT_SCHEDULES, PRINTED, parse_schedules
 from replicator.core.times import format_time
+from replicator.jobs import FULL, INCREMENTAL, LOG, PRUNE
 from replicator.requests import change_schedules
 from replicator.scheduler import RUNS_KEPT, Scheduler, kept_schedules
-from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
 from tests.support.memory_store import FakeClock
 
 HOUR, DAY = 3_600, 86_400

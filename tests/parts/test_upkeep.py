@@ -36,7 +36,8 @@ from replicator.core.names import (
 from replicator.core.records import LeaseRecord, encode_record
 from replicator.core.retention_policy import Policy
 from replicator.core.schedule import Schedule
-from replicator.upkeep import FULL, INCREMENTAL, LOG, LOG_RETRY_SECONDS, PRUNE, Job
+from replicator.jobs import FULL, INCREMENTAL, LOG, PRUNE, Job
+from replicator.upkeep import LOG_RETRY_SECONDS
 from tests.support.memory_store import MemoryStore
 from tests.support.station import LOG_SECONDS, Station
 
@@ -77,7 +78,7 @@ def step(station: Station) -> float | None:
 
 def asked(station: Station, kind: str, **arguments: Any) -> Job:
     job = Job(kind, arguments)
-    station.upkeep.ask(job)
+    station.upkeep.jobs.ask(job)
     return job
 
 
@@ -284,7 +285,7 @@ def test_nothing_is_done_for_an_agent_that_was_taken_over_from(station: Station)
 def test_what_was_asked_for_is_abandoned_with_a_word(station: Station) -> None:
     """The agent stops."""
     jobs = [asked(station, FULL), asked(station, FULL), asked(station, LOG)]
-    station.upkeep.abandon(Interrupted("the agent is stopping"))
+    station.upkeep.jobs.abandon(Interrupted("the agent is stopping"))
 
     assert ["the agent is stopping"] * 3 == [str(job.done.exception()) for job in jobs]
     assert not station.upkeep.has_work

@@ -23,9 +23,9 @@ from replicator.core.incremental import decode_incremental
 from replicator.core.names import FullName, IncrementalName, parse_name
 from replicator.core.position import GenerationId, Position
 from replicator.core.retention_policy import Policy
+from replicator.jobs import PRUNE
 from replicator.repository import read_repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
-from replicator.upkeep import PRUNE
 from tests.support.memory_store import FakeClock, MemoryStore
 from tests.support.promises import (
     DAY,

@@ -15,11 +15,11 @@ from replicator.core.names import (
     parse_name,
 )
 from replicator.core.position import Position
+from replicator.jobs import FULL, INCREMENTAL, LOG, REPAIR
 from replicator.keys import KEY, KeySource
 from replicator.repository import read_repository
 from replicator.restore import RestoreOptions, Target, choose, restore_chosen
 from replicator.store.sealed import SealedStore
-from replicator.upkeep import FULL, INCREMENTAL, LOG, REPAIR
 from replicator.verify import Limits, Report, verify
 from tests.support.memory_store import MemoryStore
 from tests.support.station import Station

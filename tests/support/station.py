@@ -24,6 +24,7 @@ from replicator.core.schedule import Schedule
 from replicator.enlist import base_checksum_of, newest_in, read_manifest
 from replicator.fence import fence
 from replicator.introduction import Introduction
+from replicator.jobs import Job
 from replicator.keys import HeldKeys, KeySource
 from replicator.marks import Marks
 from replicator.prune import Prune
@@ -36,7 +37,7 @@ from replicator.spool import Spool
 from replicator.state import StateFolder
 from replicator.store.contract import Kind, Store
 from replicator.store.sealed import SealedStore
-from replicator.upkeep import Job, Makers, Upkeep
+from replicator.upkeep import Makers, Upkeep
 from replicator.verify import Repair
 from tests.support.app import App
 from tests.support.memory_store import FakeClock, FaultyStore, MemoryStore
@@ -147,7 +148,7 @@ class Station:
         self, kind: str, arguments: dict[str, Any], only: object = None
     ) -> Mapping[str, Future[dict[str, Any]]]:
         job = Job(kind, arguments)
-        self.upkeep.ask(job)
+        self.upkeep.jobs.ask(job)
         return {self.store.url: job.done}
 
     # --- what goes on ----------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class Station:
         """Ask for it, and do all that comes before it; raises the error that it ends with."""
         self.ship_all()
         job = Job(kind, arguments)
-        self.upkeep.ask(job)
+        self.upkeep.jobs.ask(job)
         while not job.done.done():
             self.upkeep.step(self.capture, self.clock.now())
             self.ship_all()

@@ -12,12 +12,12 @@ from replicator.core.names import (
 )
 from replicator.core.retention_policy import Policy
 from replicator.core.seal import parse_header, seal
+from replicator.jobs import FULL, INCREMENTAL, LOG, PRUNE
 from replicator.key_change import KeyHolders, rotate
 from replicator.keys import KEY, KeySource, unlocked
 from replicator.store import Store
 from replicator.store.sealed import SealedStore
 from replicator.unused_keys import destroy_unused
-from replicator.upkeep import FULL, INCREMENTAL, LOG, PRUNE
 from replicator.verify import Limits, verify
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tests.support.station import Station
