@@ -64,7 +64,7 @@ def ls(
     until: str | None,
     config: str | None,
 ) -> int:
-    """List generations, full backups and live segments of SOURCE; without it, the databases of the
+    """List generations, backups, logs and live segments of SOURCE; without it, the databases of the
     configuration. Where SOURCE is a bucket or a folder with repositories in it, those are listed.
 
     JSON: `replicator-listing`; without SOURCE a line `replicator-database` for each store of each; of a place

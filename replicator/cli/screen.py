@@ -74,7 +74,8 @@ def screen_of(ctx: click.Context) -> Screen:
 
 def confirm(screen: Screen, plan: str, *, yes: bool) -> None:
     """Show what would be done, and ask. Raises click.Abort, or UsageError where nobody can answer."""
-    screen.say(plan)
+    for line in plan.splitlines():
+        screen.say(line)
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
