@@ -28,9 +28,10 @@ _config = click.option(
 @click.pass_context
 def pin(ctx: click.Context, source: str, backup: str, config: str | None) -> int:
     """Keep BACKUP, and what it lies on, in SOURCE, every store of a database or one store, until it is let go by
-    `unpin`. Its id may be shortened; or it is `latest`, `oldest` or `last-full`, in each store its own. `prune --before`
-    and `max_age` delete it all the same. Exit code 3 if some store has no such backup, or failed. JSON, of each store: `replicator-pin`
-    {store, backup, pinned} or {store, error, hint, exit_code}."""
+    `unpin`. Its id may be shortened; or it is `latest`, `oldest` or `last-full`, in each store its own. `prune
+    --before` and `max_age` delete it all the same. Exit code 3 if some store has no such backup, or failed. JSON, of
+    each store: `replicator-pin` {store, backup, pinned} or {store, error, hint, exit_code}.
+    """
     return _tell(ctx, source, backup, config, pinned=True)
 
 

@@ -64,8 +64,8 @@ def verify_verb(
     names: what is listed fits together. checksums: every object is what was written under its name; of an encrypted
     repository also without the key. content: backups and log say what they should to each other, chunk by chunk, unit
     by unit. restore: each generation is restored. Exit code 13 if something is hurt, 3 if time ran out before the
-    end. With --repair what is hurt is put back from the spool, the state folder, or the other stores of the database; a
-    backup that nobody has is relied upon no more, and a full one is made of the live database. Of a database each
+    end. With --repair what is hurt is put back from the spool, the state folder, or the other stores of the database;
+    a backup that nobody has is relied upon no more, and a full one is made of the live database. Of a database each
     store is looked at.
 
     --sample takes a share, another one each time and always the last, of three things: of the objects whose checksums
