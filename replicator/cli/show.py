@@ -23,7 +23,7 @@ from replicator.repository import Carried, Repository, RestorePoint, read_reposi
 from replicator.repository.points import point_in
 from replicator.restore import Target
 
-_BACKUP_ID = re.compile(r"\d{8}T\d{0,6}(Z(-[0-9a-f]{0,16}(-[0-9a-f]{0,16})?)?)?")
+_BACKUP_ID = re.compile(r"\d{8}T\d{0,6}(Z(-[0-9a-f]{0,16}(-[0-9a-f]{0,16}){0,2})?)?")
 _SIXTEEN = re.compile(r"[0-9a-fA-F]{16}")
 
 
@@ -35,7 +35,7 @@ _SIXTEEN = re.compile(r"[0-9a-fA-F]{16}")
 def show(ctx: click.Context, source: str, wanted: str, config: str | None) -> int:
     """Show one restore point of SOURCE: what it needs, its commit time, the points beside it.
 
-    ID|T is the id of a full backup or its beginning, a position, a generation (its newest point), a txid, a
+    ID|T is the id of a backup or its beginning, a position, a generation (its newest point), a txid, a
     time, or `latest`. JSON: `replicator-point`, what a restore plan has and before, after: {position,
     committed} or null.
     """

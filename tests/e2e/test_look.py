@@ -112,6 +112,21 @@ def test_show_names_a_point_in_every_way(made: History, inside: Inside) -> None:
     assert 2 == inside("show", made.store, "nonsense").code
 
 
+def test_show_names_every_backup_by_its_id(tmp_path: Path) -> None:
+    """A full's and an incremental's, as `ls` prints them."""
+    database = tmp_path / "app.db"
+    sql(database, "PRAGMA journal_mode=WAL", "CREATE TABLE t(x)")
+    assert 0 == replicator("replicate", database, "store", "--once", cwd=tmp_path).code
+    sql(database, "INSERT INTO t VALUES (1)")
+    assert 0 == replicator("backup", "incremental", "app.db", cwd=tmp_path).code
+    (generation,) = replicator("--json", "ls", "store", cwd=tmp_path).json["generations"]
+    for backup in (*generation["fulls"], *generation["incrementals"]):
+        done = replicator("--json", "show", "store", backup["id"], cwd=tmp_path)
+        assert 0 == done.code, done.err
+        assert backup["id"].split("-")[-1] == done.json["position"].split("/")[1]
+    assert 1 == len(generation["incrementals"])
+
+
 def test_show_knows_the_neighbours(made: History, inside: Inside) -> None:
     """Before and after are the points beside it, across the edges of segments, and nothing beyond the ends."""
 
