@@ -11,6 +11,7 @@ from replicator.core.catalogue import GenerationListing
 from replicator.core.errors import (
     ObjectCorrupt,
     ObjectExists,
+    ObjectNotFound,
     OwnershipLost,
     StoreUnavailable,
 )
@@ -45,7 +46,7 @@ from replicator.core.records import (
 )
 from replicator.core.restore_plan import chain_of
 from replicator.core.times import format_time
-from replicator.core.unit import decode_unit, split_units
+from replicator.core.unit import decode_unit, parse_unit_header, split_units
 from replicator.events import damaged_backups
 from replicator.files import mount_of, read_json
 from replicator.keys import HeldKeys
@@ -163,7 +164,8 @@ def _claim(store: Store, state: StateFolder, clock: Clock, *, take_over: bool) -
 
 
 def newest_in(store: Store, generation: GenerationId) -> Newest:
-    """One LIST of the generation's tail, one GET of its last segment, two LISTs for the fulls."""
+    """One LIST of the generation's tail, one GET of its last segment and one of what would follow, which a listing that
+    lags behind does not name; two LISTs for the fulls."""
     found: list[SegmentName] = []
     for each in store.list(tail_prefix(generation)):
         name = parse_name(each.name)
@@ -182,7 +184,29 @@ def newest_in(store: Store, generation: GenerationId) -> Newest:
         if unit is None:
             raise ObjectCorrupt(f"{last} is empty")
         decode_unit(unit)  # proves it: who would go on behind a damaged one accuses others of writing it
+    while unit is not None and not closed:
+        following = _segment_behind(store, unit)
+        if following is None:
+            break
+        closed = lease_in_segment(*following) is not None
+        if not closed:
+            for view in split_units(following[0]):
+                unit = bytes(view)
+            decode_unit(unit)
     return Newest(unit, fulls_in(store, generation), closed)
+
+
+def _segment_behind(store: Store, unit: bytes) -> tuple[bytes, str] | None:
+    """What lies where the segment behind *unit* would, and its name."""
+    last = parse_unit_header(unit)
+    if last.commits:
+        name = str(SegmentName(last.generation, last.txid_last + 1))
+    else:
+        name = str(SegmentName(last.generation, last.txid_first, last.part + 1))
+    try:
+        return store.get(name), name
+    except ObjectNotFound:
+        return None
 
 
 def fulls_in(store: Store, generation: GenerationId) -> tuple[FullName, ...]:

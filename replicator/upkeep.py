@@ -331,6 +331,7 @@ class Upkeep:
             self._ship.memory.rolled_back(
                 f"transactions {holes}, which it had acknowledged, are not there any more"
             )
+            self._ship.memory.want_full()
 
 
 def _making(arguments: Mapping[str, Any]) -> Making:

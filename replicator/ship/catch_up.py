@@ -17,9 +17,11 @@ def place_behind(
     running: GenerationId,
     newest: Callable[[GenerationId], Newest],
     url: str,
+    acknowledged: int,
 ) -> Place | None:
     """Behind *unit*, the newest one of the running generation that the store at *url* has; None where units
-    between it and the spool are missing. *newest* tells the same of another generation."""
+    between it and the spool are missing. *newest* tells the same of another generation. Up to *acknowledged* it had
+    all of this one: what it lost of that the spool has no more."""
     if unit is None:
         return _place_without(spool, running, newest)
     theirs = parse_unit_header(unit)
@@ -27,6 +29,8 @@ def place_behind(
     if found is not None and found[1] == unit:
         return found[0]
     first = spool.first_of(running)
+    if found is None and first is None and theirs.txid_last < acknowledged:
+        return None
     if found is None and (first is None or follows(first[1], unit[-TRAILER_SIZE:])):
         return first[0] if first else spool.end
     last = spool.last_unit()

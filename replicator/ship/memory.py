@@ -46,6 +46,11 @@ class Memory:
         if self._clock.now() - self._saved_at >= SAVE_SECONDS:
             self.save()
 
+    def acknowledged(self, running: GenerationId) -> int:
+        """The newest transaction of the running generation that it once had."""
+        known = self._kept.shipped
+        return known[1] if known is not None and known[0] == running else 0
+
     @property
     def wants_full(self) -> bool:
         """Until one is made, over a restart as well."""
@@ -101,7 +106,7 @@ class Memory:
     def rolled_back(self, what: str) -> None:
         """The store lost what it had acknowledged."""
         wall, message = self._clock.wall(), f"{self._store.url} was rolled back: {what}"
-        self._kept = replace(self._kept, rolled_back=(wall, message), wants_full=True)
+        self._kept = replace(self._kept, rolled_back=(wall, message))
         self._changed = True
         hint = "who has access to it, and was it restored from a copy? what is still here is shipped again"
         log.error("store.rolled-back", extra={"store": self._store.url, "error": message, "hint": hint})

@@ -320,7 +320,8 @@ class Ship:
             self._announced.clear()  # it may have been emptied
         place = None
         if not self.memory.load().lapsed:
-            place = place_behind(self._spool, newest.unit, running, self._newest, self._store.url)
+            had = self.memory.acknowledged(running)
+            place = place_behind(self._spool, newest.unit, running, self._newest, self._store.url, had)
         known = self._state.generation
         if newest.fulls and known is not None and known.base_checksum is None:
             # We were stopped when that full had just been put.
