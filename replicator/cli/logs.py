@@ -17,24 +17,23 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 def log_to_stderr(settings: Settings, usual: int) -> None:
     """Send every event of *usual* level and above to standard error; -v and -q move the level."""
     level = logging.ERROR if settings.quiet else logging.DEBUG if settings.verbosity else usual
-    _handle(_Json() if settings.json else _Logfmt(), _Tracebacks(settings.verbosity >= 2), level)
+    _handle(_Json() if settings.json else _Logfmt(), _Tracebacks(settings.verbosity >= 2))
+    logging.getLogger("replicator").setLevel(level)
 
 
 def warn_on_stderr(settings: Settings) -> None:
     """What a verb has to say beside its result: a line for each warning, once."""
-    _handle(_Warning(), _Once(), logging.ERROR if settings.quiet else logging.WARNING)
+    _handle(_Warning(), _Once()).setLevel(logging.ERROR if settings.quiet else logging.WARNING)
 
 
-def _handle(formatter: logging.Formatter, which: logging.Filter, level: int) -> None:
+def _handle(formatter: logging.Formatter, which: logging.Filter) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(which)
-    root = logging.getLogger("replicator")
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    root.propagate = False
+    logging.getLogger("replicator").handlers[:] = [handler]
     logging.getLogger("watchdog").propagate = False  # it tells of threads of its own
     logging.raiseExceptions = False  # whoever read our standard error may have gone
+    return handler
 
 
 class _Once(logging.Filter):

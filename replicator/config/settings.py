@@ -174,11 +174,7 @@ def merged(policy: Policy, changes: list[Callable[[Policy], Policy]]) -> Policy:
 
 def key_source(entry: Any, resolve: Callable[[str], str]) -> KeySource:
     """Where the operator's key is read from; the key itself does not belong into a configuration."""
-    if (
-        not entry
-        or not isinstance(entry, dict)
-        or not all(isinstance(each, str) and each for each in entry.values())
-    ):
+    if not isinstance(entry, dict) or not all(isinstance(value, str) and value for value in entry.values()):
         raise ConfigError(
             f"`{ENCRYPTION}` is no mapping of {', '.join(ENCRYPTION_KEYS)}",
             hint="`encryption: {key_file: /etc/replicator/key}`; the key itself never stands in here",
