@@ -70,7 +70,7 @@ def assert_the_end(scene: Scene) -> None:
     scene.assert_all_acknowledged(path)
 
 
-@pytest.mark.parametrize("seed", seeds(1, 2, 3, 4, 5))
+@pytest.mark.parametrize("seed", seeds(1, 2, 3))
 def test_s13_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed: int) -> None:
     """With the agent alive throughout there is one generation, and every snapshot is a restore point in it."""
     scene = Scene(tmp_path, seed)
@@ -83,7 +83,7 @@ def test_s13_a_followed_database_is_restored_at_any_commit(tmp_path: Path, seed:
     assert True in found
 
 
-@pytest.mark.parametrize("seed", seeds(11, 12, 13, 14, 15))
+@pytest.mark.parametrize("seed", seeds(11, 12, 13))
 def test_s95_a_killed_agent_loses_nothing_that_it_followed(tmp_path: Path, seed: int) -> None:
     """SIGKILL and SIGTERM at random: the end is restored exactly, and so is every snapshot that was followed."""
     scene = Scene(tmp_path, seed)
