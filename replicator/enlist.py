@@ -179,21 +179,26 @@ def newest_in(store: Store, generation: GenerationId) -> Newest:
         if lease_in_segment(content, last) is not None:
             closed = True
             continue
-        for view in split_units(content):
-            unit = bytes(view)
-        if unit is None:
-            raise ObjectCorrupt(f"{last} is empty")
-        decode_unit(unit)  # proves it: who would go on behind a damaged one accuses others of writing it
+        unit = _last_unit(content, last)
     while unit is not None and not closed:
         following = _segment_behind(store, unit)
         if following is None:
             break
         closed = lease_in_segment(*following) is not None
         if not closed:
-            for view in split_units(following[0]):
-                unit = bytes(view)
-            decode_unit(unit)
+            unit = _last_unit(*following)
     return Newest(unit, fulls_in(store, generation), closed)
+
+
+def _last_unit(content: bytes, name: str) -> bytes:
+    """Proved: who would go on behind a damaged one accuses others of writing it."""
+    unit: bytes | None = None
+    for view in split_units(content):
+        unit = bytes(view)
+    if unit is None:
+        raise ObjectCorrupt(f"{name} is empty")
+    decode_unit(unit)
+    return unit
 
 
 def _segment_behind(store: Store, unit: bytes) -> tuple[bytes, str] | None:

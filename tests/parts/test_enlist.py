@@ -7,12 +7,14 @@ import random
 import shutil
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from replicator.agent import Agent
 from replicator.config import DatabaseConfig
+from replicator.core.catalogue import Listed
 from replicator.core.errors import FormatTooNew, ObjectCorrupt, OwnershipLost, StoreUnavailable
 from replicator.core.names import GenerationName, LeaseName, SegmentName
 from replicator.core.position import GenerationId
@@ -386,6 +388,34 @@ def test_the_newest_unit_is_the_last_of_the_last_segment() -> None:
     assert Newest(last[-1], ()) == newest_in(store, G)
     assert Newest(None, ()) == newest_in(store, GenerationId("01" * 8))
     assert () == fulls_in(store, G)
+
+
+class LaggingStore(MemoryStore):
+    """Lists only what was there when ``seen`` was set."""
+
+    seen: frozenset[str] | None = None
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        for each in super().list(prefix, after):
+            if self.seen is None or each.name in self.seen:
+                yield each
+
+
+def test_what_a_listing_does_not_name_yet_is_asked_for() -> None:
+    """Segment behind segment; one that is empty is damage, and not the one before it again."""
+    store = LaggingStore()
+    rng = random.Random(1)
+    writer = writer_on(database_of(rng, 512, 6), rng)
+    put_segment(store, writer.commits(3))
+    store.seen = frozenset(each.name for each in store.list(""))
+    put_segment(store, writer.commits(2))
+    last = writer.commits(1)
+    put_segment(store, last)
+
+    assert Newest(last[-1], ()) == newest_in(store, G)
+    store.put(str(SegmentName(G, 7)), b"")
+    with pytest.raises(ObjectCorrupt, match="is empty"):
+        newest_in(store, G)
 
 
 def test_where_we_were_is_found_in_the_store() -> None:
