@@ -100,7 +100,7 @@ class ControlServer:
             try:
                 _send(client, {"result": self._handle(client)})
             except ReplicatorError as exc:
-                _send(client, {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code})
+                _send(client, exc.document())
             except OSError:
                 pass  # the client has gone
             except Exception as exc:

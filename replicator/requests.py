@@ -123,7 +123,7 @@ def outcomes(asked: Asked, tell: Tell, *, between: Callable[[], None] = lambda: 
                 tell(f"{url}: under way")
             except ReplicatorError as exc:
                 errors.append(exc)
-                found[url] = {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+                found[url] = exc.document()
                 break
     if errors and len(errors) == len(found):
         raise errors[0]

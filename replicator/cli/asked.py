@@ -76,6 +76,12 @@ def state_folder_of(database: str) -> str | None:
     return folder if read_status(folder) is not None else None
 
 
+def _told_stores(state_folder: str) -> tuple[str, ...]:
+    """The stores that the agent with that state folder says it replicates to."""
+    told = (read_status(state_folder) or {}).get("stores") or []
+    return tuple(str(each["url"]) for each in told)
+
+
 def opened(url: str, database: DatabaseConfig | None = None) -> SealedStore:
     """The store at *url*, read with the key of *database* or of the environment, if it is encrypted."""
     return unlocked(connect(url), database.encryption if database else None)
@@ -117,8 +123,8 @@ def _places_of(source: str, config_path: str | None) -> _Places | None:
     if found is not None:
         return _Places(found.stores, found.state_folder, found)
     folder = state_folder_of(source)
-    told = ((read_status(folder) or {}).get("stores") or []) if folder is not None else []
-    return _Places(tuple(str(each["url"]) for each in told), folder, None) if folder and told else None
+    told = _told_stores(folder) if folder is not None else ()
+    return _Places(told, folder, None) if folder and told else None
 
 
 def find_store(source: str, config_path: str | None) -> SealedStore:
@@ -176,8 +182,7 @@ def key_holders(source: str, config_path: str | None) -> KeyHolders:
     found = config.find(source) if config is not None else None
     state = found.state_folder if found is not None else (state_folder_of(source) if local else None)
     if state is not None:
-        told = (read_status(state) or {}).get("stores") or []
-        urls = found.stores if found is not None else tuple(str(each["url"]) for each in told)
+        urls = found.stores if found is not None else _told_stores(state)
         if urls:
             keys = found.encryption if found is not None else KeySource()
             path = os.path.join(state, "keys.json")
@@ -199,8 +204,7 @@ def with_stores(database: DatabaseConfig) -> DatabaseConfig:
     """*database*; where nobody said so, with the stores that an agent replicated it to."""
     if database.stores:
         return database
-    told = (read_status(database.state_folder) or {}).get("stores") or []
-    return replace(database, stores=tuple(str(each["url"]) for each in told))
+    return replace(database, stores=_told_stores(database.state_folder))
 
 
 def find_database(source: str, config_path: str | None, state: str | None = None) -> DatabaseConfig | None:

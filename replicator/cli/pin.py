@@ -61,7 +61,7 @@ def _tell(ctx: click.Context, source: str, backup: str, config: str | None, *, p
             if len(database.stores) == 1:
                 raise
             codes.append(exc.exit_code)
-            outcome = {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+            outcome = exc.document()
             if screen.json:
                 screen.document({"kind": "replicator-pin", "store": url, **outcome})
             tell_failure(screen, url, outcome)

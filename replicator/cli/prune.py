@@ -146,7 +146,7 @@ def _plan(screen: Screen, url: str, database: DatabaseConfig, before: int | None
         store = asked.own_store(url, database)
         return pruning.document(_pruner(screen, store, database).run(before=before, dry=True))
     except ReplicatorError as exc:
-        return _failure(exc)
+        return exc.document()
 
 
 def _alone(screen: Screen, wanted: _Wanted, before: int | None, take_over: bool) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _alone(screen: Screen, wanted: _Wanted, before: int | None, take_over: bool)
                     done[url] = pruning.document(_pruner(screen, store, database).run(before=before))
                     stores.append(store)
                 except ReplicatorError as exc:
-                    done[url] = _failure(exc)
+                    done[url] = exc.document()
             # Of one store among several nobody knows here what the others still need.
             ring = keys.ring() if stores and wanted.only is None else None
             if ring is not None and len(ring.roots) > 1 and len(stores) == len(database.stores):
@@ -180,10 +180,6 @@ def _alone(screen: Screen, wanted: _Wanted, before: int | None, take_over: bool)
         finally:
             state.close()
     return done
-
-
-def _failure(exc: ReplicatorError) -> dict[str, Any]:
-    return {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
 
 
 def _require_nobody(store: SealedStore) -> None:

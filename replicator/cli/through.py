@@ -57,7 +57,7 @@ def told_of_all(
             codes.append(work(each))
         except ReplicatorError as exc:
             failed.append(exc.exit_code)
-            outcome = {"error": str(exc), "hint": exc.hint, "exit_code": exc.exit_code}
+            outcome = exc.document()
             if screen.json:
                 screen.document({"kind": kind, "database": each.path, **outcome})
             tell_failure(screen, each.path, outcome)

@@ -40,6 +40,10 @@ class ReplicatorError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def document(self) -> dict[str, str | int | None]:
+        """As it goes over the control socket, and into what is printed as JSON."""
+        return {"error": str(self), "hint": self.hint, "exit_code": self.exit_code}
+
 
 class UsageError(ReplicatorError):
     exit_code = 2
