@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +30,7 @@ from replicator.key_change import KeyHolders, rotate
 from replicator.rekey import rekey
 from replicator.repository import Manifests
 from replicator.store.sealed import SealedStore
-from tests.support.clinic import SOURCES, Clinic
-
-Made = Callable[[str], Clinic]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Made]:
-    """One that is plain or sealed."""
-    clinics: list[Clinic] = []
-
-    def make(kind: str) -> Clinic:
-        clinics.append(Clinic(tmp_path, SOURCES[kind]))
-        return clinics[-1]
-
-    yield make
-    for each in clinics:
-        each.close()
-
-
-@pytest.fixture(params=list(SOURCES))
-def clinic(request: pytest.FixtureRequest, made: Made) -> Clinic:
-    return made(request.param)
+from tests.support.clinic import SOURCES, Clinic, Made
 
 
 def said_in(clinic: Clinic) -> dict[str, Any]:

@@ -4,7 +4,6 @@ commit is right afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,30 +24,8 @@ from replicator.core.records import (
     decode_event,
 )
 from replicator.store.sealed import SealedStore
-from tests.support.clinic import DAMAGES, SOURCES, Clinic
+from tests.support.clinic import DAMAGES, SOURCES, Clinic, Made
 from tests.support.memory_store import FaultyStore, MemoryStore
-
-Made = Callable[[str], Clinic]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Made]:
-    """One that is plain or sealed."""
-    clinics: list[Clinic] = []
-
-    def make(kind: str) -> Clinic:
-        clinics.append(Clinic(tmp_path, SOURCES[kind]))
-        return clinics[-1]
-
-    yield make
-    for each in clinics:
-        each.close()
-
-
-@pytest.fixture(params=list(SOURCES))
-def clinic(request: pytest.FixtureRequest, made: Made) -> Clinic:
-    return made(request.param)
-
 
 # --- logs and segments ---------------------------------------------------------------------------------
 

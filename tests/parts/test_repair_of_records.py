@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -37,30 +35,8 @@ from replicator.core.records import (
 )
 from replicator.jobs import REPAIR
 from replicator.store.sealed import SealedStore
-from tests.support.clinic import DAMAGES, SOURCES, Clinic
+from tests.support.clinic import DAMAGES, Clinic, Made
 from tests.support.memory_store import MemoryStore
-
-Made = Callable[[str], Clinic]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Made]:
-    """One that is plain or sealed."""
-    clinics: list[Clinic] = []
-
-    def make(kind: str) -> Clinic:
-        clinics.append(Clinic(tmp_path, SOURCES[kind]))
-        return clinics[-1]
-
-    yield make
-    for each in clinics:
-        each.close()
-
-
-@pytest.fixture(params=list(SOURCES))
-def clinic(request: pytest.FixtureRequest, made: Made) -> Clinic:
-    return made(request.param)
-
 
 # --- records -------------------------------------------------------------------------------------------
 

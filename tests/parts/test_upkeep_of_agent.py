@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,22 @@ class Site(Rig):
 
     def with_two_stores(self) -> Agent:
         return Agent([DatabaseConfig(self.database, (self.store, self.second), ship_interval=0.01)])
+
+    @contextmanager
+    def second_away(self) -> Iterator[Agent]:
+        """An agent of two stores, of which the second went away and was missed; there is something for it."""
+        agent = self.with_two_stores()
+        agent.start()
+        try:
+            agent.wait_captured_and_shipped(SECONDS)
+            Path(self.second).rename(self.folder / "away")
+            Path(self.second).write_text("not a folder")
+            self.app.insert()
+            with pytest.raises(ReplicatorError):
+                agent.wait_captured_and_shipped(1.0)
+            yield agent
+        finally:
+            agent.stop(ship_seconds=0.0)
 
     def be_away_for(self, days: int) -> None:
         """As if the agent had ended so long ago."""
@@ -187,18 +204,8 @@ def test_a_store_that_fails_does_not_hold_up_the_other(site: Site) -> None:
 
 def test_s45_a_store_that_is_away_is_told_to_who_asks(site: Site) -> None:
     """By hand it is an answer, with its reason; what a schedule asked for is made when the store is back."""
-    agent = site.with_two_stores()
-    agent.start()
-    try:
-        agent.wait_captured_and_shipped(SECONDS)
-        Path(site.second).rename(site.folder / "away")
-        Path(site.second).write_text("not a folder")
-        site.app.insert()
-        with pytest.raises(ReplicatorError):
-            agent.wait_captured_and_shipped(1.0)
+    with site.second_away() as agent:
         found = agent.ask(site.database, "backup", {"type": "incremental"})["stores"]
-    finally:
-        agent.stop(ship_seconds=0.0)
 
     assert 16 == found[f"file://{site.second}"]["exit_code"]
     assert found[f"file://{site.store}"]["backup"]
@@ -206,19 +213,9 @@ def test_s45_a_store_that_is_away_is_told_to_who_asks(site: Site) -> None:
 
 def test_s45_a_schedule_that_is_run_by_hand_is_turned_away_as_a_backup_is(site: Site) -> None:
     """By a store that is away, at once; whoever waits for it is a person."""
-    agent = site.with_two_stores()
-    agent.start()
-    try:
-        agent.wait_captured_and_shipped(SECONDS)
-        Path(site.second).rename(site.folder / "away")
-        Path(site.second).write_text("not a folder")
-        site.app.insert()
-        with pytest.raises(ReplicatorError):
-            agent.wait_captured_and_shipped(1.0)
+    with site.second_away() as agent:
         asked = {"do": "run", "name": "incremental-backup"}
         found = agent.ask(site.database, "schedule", asked)["stores"]
-    finally:
-        agent.stop(ship_seconds=0.0)
 
     assert 16 == found[f"file://{site.second}"]["exit_code"]
     assert found[f"file://{site.store}"]["backup"]

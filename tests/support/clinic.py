@@ -120,3 +120,7 @@ DAMAGES: dict[str, Damage] = {
     "empty": lambda _: b"",
     "one bit": lambda data: bytes([*data[:-40], data[-40] ^ 1, *data[-39:]]),
 }
+
+
+Made = Callable[[str], Clinic]
+"""Makes one of the kind that is named in SOURCES."""

@@ -160,38 +160,54 @@ def all_is_moved_until(event: threading.Event, app: App) -> bool:
     return False
 
 
+class Ambush:
+    """A FULL checkpoint of the application that begins to wait while hands change, right behind a commit. Whoever holds
+    the moment up, once ``armed``, calls ``spring`` there."""
+
+    second: App
+
+    def __init__(self, app: App, path: str) -> None:
+        self.armed, self._waiting = threading.Event(), threading.Event()
+        self._app, self._path = app, path
+        self._thread = threading.Thread()
+
+    def spring(self) -> None:
+        self.second.insert(1)
+        self._thread.start()
+        time.sleep(WAITED_SECONDS)
+        self._waiting.set()
+
+    def run(self, store: str) -> list[float]:
+        """Seconds that each checkpoint took."""
+        took: list[float] = []
+        config = DatabaseConfig(self._path, (store,), ship_interval=0.0)
+        with Agent([config]) as agent, App(self._path) as writer, App(self._path) as self.second:
+            for before in range(2 * TIMES):
+                writer.insert(1 + before)
+                agent.wait_captured_and_shipped(30)
+                self._waiting.clear()
+                self._thread = threading.Thread(target=lambda: took.append(checkpoint(self._app, "FULL")))
+                self.armed.set()
+                assert all_is_moved_until(self._waiting, writer)
+                self._thread.join()
+        return took
+
+
 def test_a_slot_that_is_waited_for_is_not_taken_again_from_slot_0(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Likewise where the newer transaction is in slot 0, which has to be left soon after the commit."""
-    path = str(tmp_path / "app.db")
+    ambush = Ambush(app, str(tmp_path / "app.db"))
     let_go = Database.end_previous
-    armed, waiting = threading.Event(), threading.Event()
-    took: list[float] = []
 
     def let_go_late(self: Database) -> None:
-        if armed.is_set() and self.look().fully_backfilled:
-            armed.clear()
-            second.insert(1)
-            thread.start()
-            time.sleep(WAITED_SECONDS)
-            waiting.set()
+        if ambush.armed.is_set() and self.look().fully_backfilled:
+            ambush.armed.clear()
+            ambush.spring()
         let_go(self)
 
     monkeypatch.setattr(Database, "end_previous", let_go_late)
-    with (
-        Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
-        App(path) as writer,
-        App(path) as second,
-    ):
-        for before in range(2 * TIMES):
-            writer.insert(1 + before)
-            agent.wait_captured_and_shipped(30)
-            waiting.clear()
-            thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
-            armed.set()
-            assert all_is_moved_until(waiting, writer)
-            thread.join()
+    took = ambush.run(str(tmp_path / "store"))
 
     assert max(took) < LATE_SECONDS, took
 
@@ -200,22 +216,17 @@ def test_a_slot_that_is_waited_for_is_not_taken_again_where_it_is_begun_anew(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Commits before and behind the beginning of the newer transaction: nobody can tell which slot it has."""
-    path = str(tmp_path / "app.db")
+    ambush = Ambush(app, str(tmp_path / "app.db"))
     look, begin_next = Database.look, Database.begin_next
-    armed, waiting = threading.Event(), threading.Event()
     looks: list[Observation] = []
-    took: list[float] = []
 
     def look_between_commits(self: Database) -> Observation:
         if len(looks) == 1:
-            second.insert(1)
-            thread.start()
-            time.sleep(WAITED_SECONDS)
-            waiting.set()
+            ambush.spring()
         seen = look(self)
-        if armed.is_set() and seen.fully_backfilled:
-            armed.clear()
-            second.insert(1)
+        if ambush.armed.is_set() and seen.fully_backfilled:
+            ambush.armed.clear()
+            ambush.second.insert(1)
             looks.append(seen)
         elif looks:
             looks.append(seen)
@@ -229,18 +240,6 @@ def test_a_slot_that_is_waited_for_is_not_taken_again_where_it_is_begun_anew(
         return begun
 
     monkeypatch.setattr(Database, "begin_next", begin_between_commits)
-    with (
-        Agent([DatabaseConfig(path, (str(tmp_path / "store"),), ship_interval=0.0)]) as agent,
-        App(path) as writer,
-        App(path) as second,
-    ):
-        for before in range(2 * TIMES):
-            writer.insert(1 + before)
-            agent.wait_captured_and_shipped(30)
-            waiting.clear()
-            thread = threading.Thread(target=lambda: took.append(checkpoint(app, "FULL")))
-            armed.set()
-            assert all_is_moved_until(waiting, writer)
-            thread.join()
+    took = ambush.run(str(tmp_path / "store"))
 
     assert max(took) < LATE_SECONDS, took
